@@ -1,0 +1,212 @@
+"""What every other module leans on: folders, ranks, dtypes, atomic files, arguments and errors. Importing it does nothing."""
+
+import argparse
+import contextlib
+import errno
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+
+# torch takes a second to import and half of the commands never need it, so only the functions that do import it.
+
+DEFAULT_DATASET = "climbmix"
+DTYPE_NAMES = {"bfloat16": "bfloat16", "bf16": "bfloat16", "float16": "float16", "fp16": "float16", "float32": "float32", "fp32": "float32"}
+
+
+# --- errors and messages ---------------------------------------------------------------------------------------------
+
+
+class UserError(ValueError):
+    """Something the user can mend. The message says what happened and what to do; no traceback is shown."""
+
+
+@contextlib.contextmanager
+def friendly_errors() -> Iterator[None]:
+    """Around a script's main: a UserError becomes one message and exit code 1, Ctrl-C exit code 130."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        print(f"error: {error.strerror}{where}: make room or set NANOCHAT_BASE_DIR to a folder that can be written", file=sys.stderr, flush=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        sys.exit(130)
+
+
+def print0(*args, **kwargs) -> None:
+    """Print on the first rank only, at once (a log that arrives late is no log)."""
+    distributed = sys.modules.get("torch.distributed")  # not imported yet means that there are no ranks yet
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized() or distributed.get_rank() == 0:
+        print(*args, flush=True, **kwargs)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def get_base_dir() -> Path:
+    """Where everything lives that a run makes: $NANOCHAT_BASE_DIR, or ~/.cache/nanochat. Made by whoever writes there first."""
+    return Path(os.environ.get("NANOCHAT_BASE_DIR") or Path.home() / ".cache" / "nanochat").expanduser()
+
+
+def check_name(kind: str, name: str) -> str:
+    """Names become folder names, so they may not wander about the file system."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise UserError(f"{kind} name {name!r} is not usable: take letters, digits, '_', '-' and '.', starting with a letter or digit")
+    return name
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path to write; afterwards `path` holds all of it, or, if anything failed, what it held before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:  # on disk before it gets its name: a power cut must not leave an empty file behind
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files private; these are not secrets
+        temporary.replace(path)
+        sync_directory(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename in this folder survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # some network file systems cannot; the rename itself still holds
+        pass
+    finally:
+        os.close(handle)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+# --- arguments -------------------------------------------------------------------------------------------------------
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse that shows defaults, takes --a-b and --a_b alike, and shrugs at the `--` that torchrun users put before flags."""
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace=None):
+        args = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args([_dashed(arg) for arg in args if arg != "--"], namespace)
+
+
+def _dashed(arg: str) -> str:
+    if not re.match(r"--[A-Za-z]", arg):
+        return arg
+    flag, equals, value = arg.partition("=")
+    return flag.replace("_", "-") + equals + value
+
+
+def add_dataset_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", default=DEFAULT_DATASET, help="which data set: climbmix, fineweb_edu, tinyworld, or a name you imported")
+
+
+# --- compute ---------------------------------------------------------------------------------------------------------
+
+
+class Compute(NamedTuple):
+    """Who this process is among the ranks and where it computes. compute_init makes it, and nothing else knows about ranks."""
+
+    ddp: bool
+    rank: int
+    local_rank: int
+    world_size: int
+    device: "torch.device"
+
+
+def compute_init(device_type: str = "") -> Compute:
+    """Choose the device, join the other ranks if torchrun started us, seed. Fails before any long work if something is amiss."""
+    import torch
+    import torch.distributed as dist
+
+    device_type = device_type or autodetect_device_type()
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device_type):
+        usable = ", ".join(name for name, ok in available.items() if ok)
+        raise UserError(f"--device-type {device_type} is not available here; this machine has: {usable}")
+    ddp = all(name in os.environ for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
+    rank, local_rank, world_size = (int(os.environ[n]) for n in ("RANK", "LOCAL_RANK", "WORLD_SIZE")) if ddp else (0, 0, 1)
+    if ddp and device_type == "mps":
+        raise UserError("several ranks cannot share an MPS device: start the script with plain python, or pass --device-type cpu")
+    if device_type == "cuda" and local_rank >= torch.cuda.device_count():
+        raise UserError(f"{local_rank + 1} ranks on this node but only {torch.cuda.device_count()} GPUs: lower torchrun's --nproc_per_node")
+
+    device = torch.device(device_type, local_rank) if device_type == "cuda" else torch.device(device_type)
+    compute_dtype(device)  # a misspelt NANOCHAT_DTYPE should end the run here, not after the data has been prepared
+    torch.manual_seed(42)
+    if device_type == "cuda":
+        torch.cuda.set_device(device)
+        torch.cuda.manual_seed(42)
+        torch.set_float32_matmul_precision("high")  # TF32 for what little float32 matrix work is left
+    if ddp:
+        dist.init_process_group("nccl" if device_type == "cuda" else "gloo", device_id=device if device_type == "cuda" else None)
+    return Compute(ddp, rank, local_rank, world_size, device)
+
+
+def compute_cleanup() -> None:
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def autodetect_device_type() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def compute_dtype(device: "torch.device") -> "torch.dtype":
+    """The dtype of activations and matrix products. $NANOCHAT_DTYPE overrides what the device suggests."""
+    import torch
+
+    wish = os.environ.get("NANOCHAT_DTYPE", "").strip().lower()
+    if wish:
+        if wish not in DTYPE_NAMES:
+            raise UserError(f"NANOCHAT_DTYPE={wish!r} is not a dtype: use bfloat16 (bf16), float16 (fp16) or float32 (fp32), or unset it")
+        return getattr(torch, DTYPE_NAMES[wish])
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
+    return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
+
+
+def cpu_has_bf16() -> bool:
+    """Does this CPU multiply bf16 natively (AVX512-BF16 or AMX)? Without that bf16 is emulated and slower than float32."""
+    try:
+        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:  # no Linux, no such CPU that we could tell
+        return False
+    return bool(flags) and not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.group(1).split())

@@ -1,0 +1,355 @@
+"""Documents to packed batches, in an order that belongs to the data and not to the machine.
+
+The documents of a split are dealt to canonical streams, and each stream packs its own documents into rows. Row g of the global order is the
+next row of stream g mod n. A rank owns the streams s with s mod world_size = rank and takes the rows of those, so 1, 2, 4 or 8 ranks see the
+same global batches. Rows are T + 1 tokens: best fit, the longest waiting document that fits, else the shortest one is cropped to fill.
+
+    for x, y, state in pretrain_batches(...): ...     # the state after this batch is all it takes to go on with the next one
+"""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from nanochat.common import Compute, UserError
+from nanochat.dataset import Dataset, open_dataset, open_shard, read_group
+from nanochat.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+CANONICAL_STREAMS = 8
+BUFFER_DOCUMENTS = 1000
+PREFETCHED_BATCHES = 4
+
+
+def stream_count(world_size: int) -> int:
+    """8 for 1, 2, 4 and 8 ranks, so that they agree; for other numbers the next multiple, since every rank needs equally many."""
+    return world_size * -(-CANONICAL_STREAMS // world_size)
+
+
+# --- packing ---------------------------------------------------------------------------------------------------------
+
+
+class BestFit:
+    """Waiting documents by length. take(room) finds what a scan of them all would find, without one.
+
+    Each length has its own queue, first come first served, and one bit of `present` says whether that queue holds anything: the longest
+    document that fits is the highest bit below a mask, the shortest one is the lowest bit.
+    """
+
+    def __init__(self, capacity: int):
+        self.queues: list[deque[int]] = [deque() for _ in range(capacity + 1)]
+        self.bits = [1 << n for n in range(capacity + 1)]
+        self.up_to = [(2 << n) - 1 for n in range(capacity + 1)]
+        self.present = 0
+        self.waiting: dict[int, np.ndarray] = {}  # in order of arrival
+        self.arrivals = 0
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+    def add(self, length: int, document: np.ndarray) -> None:
+        self.waiting[self.arrivals] = document
+        self.queues[length].append(self.arrivals)
+        self.present |= self.bits[length]
+        self.arrivals += 1
+
+    def take(self, room: int) -> tuple[int, np.ndarray]:
+        """(length, document): the longest that fits into the room, else the shortest there is."""
+        fits = self.present & self.up_to[room]
+        length = fits.bit_length() - 1 if fits else (self.present & -self.present).bit_length() - 1
+        arrivals = self.queues[length]
+        document = self.waiting.pop(arrivals.popleft())
+        if not arrivals:
+            self.present ^= self.bits[length]
+        return length, document
+
+
+class StreamState(NamedTuple):
+    """Where a stream stands: what it has read, and what waits in its buffer. Enough to go on from."""
+
+    epoch: int = 1
+    shard: int = 0  # index among the shards of the split; equal to their number while the last documents of an epoch are packed
+    dealt: int = 0  # row groups in the shards before this one
+    taken: int = 0  # documents of this stream taken from this shard
+    documents: int = 0  # counted over all epochs
+    tokens: int = 0
+    cropped: int = 0  # tokens that were cut off
+    buffer: tuple[np.ndarray, ...] = ()
+
+
+class Stream:
+    """One canonical stream: reads its documents, tokenizes them, packs them into rows."""
+
+    def __init__(self, index: int, streams: int, shards: "Shards", tokenizer: Tokenizer, row_tokens: int, buffer_size: int, state: StreamState):
+        self.index, self.streams, self.shards, self.tokenizer = index, streams, shards, tokenizer
+        self.row_tokens, self.buffer_size = row_tokens, buffer_size
+        self.bos = np.array([tokenizer.get_bos_token_id()], dtype=np.uint32)
+        self.epoch, self.shard, self.dealt, self.taken = state.epoch, state.shard, state.dealt, state.taken
+        self.documents, self.tokens, self.cropped = state.documents, state.tokens, state.cropped
+        self.buffer = BestFit(row_tokens)
+        for document in state.buffer:
+            self._buffer(document)
+        self.texts = self._rest_of_epoch()
+
+    def state(self) -> StreamState:
+        return StreamState(
+            self.epoch, self.shard, self.dealt, self.taken, self.documents, self.tokens, self.cropped, tuple(self.buffer.waiting.values())
+        )
+
+    def fill(self, row: np.ndarray) -> None:
+        """Pack one row. Each document begins with BOS, and so does each row."""
+        parts, room = [], self.row_tokens
+        while room:
+            self._refill()
+            length, document = self.buffer.take(room)
+            if length > room:
+                self.cropped += length - room
+                document = document[: room - 1]
+                length = room
+            parts += (self.bos, document)
+            room -= length
+        np.concatenate(parts, out=row)
+
+    def _refill(self) -> None:
+        """Keep the buffer full. At the end of an epoch it runs empty first, so an epoch deals every document exactly once."""
+        while len(self.buffer) < self.buffer_size:
+            text = next(self.texts, None)
+            if text is not None:
+                document = self.tokenizer.encode_array(text)
+                self.taken += 1
+                self.documents += 1
+                self.tokens += len(document) + 1
+                if len(document) >= self.row_tokens:  # it can never fit whole; cut now, it fills a row of its own and does not clog the buffer
+                    self.cropped += len(document) + 1 - self.row_tokens
+                    document = document[: self.row_tokens - 1].copy()
+                self._buffer(document)
+            elif len(self.buffer):
+                return
+            else:
+                self.epoch, self.shard, self.dealt, self.taken = self.epoch + 1, 0, 0, 0
+                self.texts = self._rest_of_epoch()
+
+    def _buffer(self, document: np.ndarray) -> None:
+        self.buffer.add(len(document) + 1, document)
+
+    def _rest_of_epoch(self) -> Iterator[str]:
+        """This stream's documents from where it stands to the end of the epoch."""
+        while self.shard < len(self.shards.paths):
+            yield from self.shards.texts(self.shard, self.index, self.streams, self.dealt, skip=self.taken)
+            self.dealt += self.shards.open(self.shard).num_row_groups
+            self.shard, self.taken = self.shard + 1, 0
+
+
+class Shards:
+    """The parquet files of a split, and which of their documents belong to which stream."""
+
+    def __init__(self, paths: tuple[Path, ...]):
+        self.paths = paths
+        self.files: dict[int, object] = {}  # open files, few at a time
+        self.last_group: tuple[tuple[int, int], list[str]] = ((-1, -1), [])
+
+    def open(self, shard: int):
+        if shard not in self.files:
+            if len(self.files) >= 4:
+                self.files.pop(next(iter(self.files))).close()
+            self.files[shard] = open_shard(self.paths[shard])
+        return self.files[shard]
+
+    def texts(self, shard: int, stream: int, streams: int, dealt: int, skip: int) -> Iterator[str]:
+        """The documents of one stream in one shard, without the first `skip`. Row groups are dealt in turn, counting on from shard to shard;
+        of a shard with fewer row groups than streams, documents are dealt."""
+        file = self.open(shard)
+        by_document = file.num_row_groups < streams
+        first_row = 0
+        for group in range(file.num_row_groups):
+            rows = self.open(shard).metadata.row_group(group).num_rows
+            offset = (stream - first_row) % streams if by_document else 0
+            mine = max(0, -(-(rows - offset) // streams)) if by_document else rows if (dealt + group) % streams == stream else 0
+            first_row += rows
+            if skip >= mine:  # without reading it
+                skip -= mine
+                continue
+            texts = self._group(shard, group)[offset :: streams if by_document else 1]
+            yield from texts[skip:]
+            skip = 0
+
+    def _group(self, shard: int, group: int) -> list[str]:
+        if self.last_group[0] != (shard, group):  # streams that are dealt by document read the same group one after the other
+            texts = read_group(self.open(shard), group, self.paths[shard]).to_pylist()
+            self.last_group = ((shard, group), [text or "" for text in texts])
+        return self.last_group[1]
+
+    def documents_at_least(self, needed: int) -> int:
+        """Number of documents, counted only as far as needed."""
+        count = 0
+        for shard in range(len(self.paths)):
+            count += self.open(shard).metadata.num_rows
+            if count >= needed:
+                break
+        return count
+
+
+# --- state -----------------------------------------------------------------------------------------------------------
+
+
+class LoaderState(NamedTuple):
+    """All that a loader needs to deliver the very next batch. Cheap to make with each batch: the documents in it are shared, not copied."""
+
+    row: int  # the next row of the global order
+    row_tokens: int
+    n_streams: int
+    streams: dict[int, StreamState]  # those of this rank
+
+    @property
+    def epoch(self) -> int:
+        return min(stream.epoch for stream in self.streams.values())
+
+    def counts(self) -> dict[str, float]:
+        """Documents and tokens read so far, and the share of the tokens that was cropped."""
+        documents, tokens, cropped = (sum(getattr(s, name) for s in self.streams.values()) for name in ("documents", "tokens", "cropped"))
+        return {"documents": documents, "tokens": tokens, "cropped": cropped / max(1, tokens)}
+
+    def state_dict(self) -> dict:
+        """Tensors and plain numbers, for torch.save."""
+        import torch
+
+        streams = {}
+        for index, stream in self.streams.items():
+            lengths = torch.tensor([len(document) for document in stream.buffer], dtype=torch.int32)
+            tokens = torch.from_numpy(np.concatenate([np.zeros(0, np.uint32), *stream.buffer]).astype(np.int32))
+            streams[index] = {**stream._asdict(), "buffer": {"lengths": lengths, "tokens": tokens}}
+        return {"row": self.row, "row_tokens": self.row_tokens, "n_streams": self.n_streams, "streams": streams}
+
+    @classmethod
+    def from_state_dicts(cls, states: Iterable[dict]) -> "LoaderState":
+        """Put together what the ranks of a run saved, in any number of pieces."""
+        states = list(states)
+        streams = {}
+        for state in states:
+            assert (state["row"], state["n_streams"]) == (states[0]["row"], states[0]["n_streams"]), "states of different moments"
+            for index, stream in state["streams"].items():
+                ends = np.cumsum(stream["buffer"]["lengths"].numpy())[:-1]
+                buffer = np.split(stream["buffer"]["tokens"].numpy().astype(np.uint32), ends) if len(stream["buffer"]["lengths"]) else ()
+                streams[int(index)] = StreamState(**{**stream, "buffer": tuple(buffer)})
+        return cls(states[0]["row"], states[0]["row_tokens"], states[0]["n_streams"], streams)
+
+
+# --- the loader ------------------------------------------------------------------------------------------------------
+
+
+def pretrain_batches(
+    tokenizer: Tokenizer,
+    dataset: str,
+    batch_size: int,
+    sequence_len: int,
+    split: str,
+    compute: Compute,
+    state: LoaderState | None = None,
+    buffer_size: int = BUFFER_DOCUMENTS,
+    prefetch: bool = True,
+) -> Iterator[tuple["torch.Tensor", "torch.Tensor", LoaderState]]:
+    """Endless batches x, y of (batch_size, sequence_len) int64 on the rank's device, each with the state after it.
+
+    Whatever is wrong with the data is said before this returns. Prefetching prepares batches in a thread and changes nothing else.
+    """
+    source = open_dataset(dataset)
+    streams = stream_count(compute.world_size)
+    _check_enough(source, split, streams, compute)
+    if state is not None:
+        _check_state(state, streams, sequence_len, compute)
+    rows = _Rows(tokenizer, Shards(source.shards(split)), batch_size, sequence_len, compute, streams, state, buffer_size)
+    batches = _prefetched(rows) if prefetch else iter(rows)
+    return _on_device(batches, compute)
+
+
+class _Rows:
+    """The batches of one rank as arrays: each row from the stream whose turn it is."""
+
+    def __init__(self, tokenizer, shards, batch_size, sequence_len, compute: Compute, streams: int, state: LoaderState | None, buffer_size: int):
+        self.batch_size, self.compute, self.n_streams = batch_size, compute, streams
+        self.row_tokens = sequence_len + 1
+        self.row = state.row if state else 0
+        mine = range(compute.rank, streams, compute.world_size)
+        at = {s: state.streams[s] if state else StreamState() for s in mine}
+        self.streams = {s: Stream(s, streams, shards, tokenizer, self.row_tokens, buffer_size, at[s]) for s in mine}
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, LoaderState]]:
+        states = {s: stream.state() for s, stream in self.streams.items()}
+        world_size, rank = self.compute.world_size, self.compute.rank
+        while True:
+            batch = np.empty((self.batch_size, self.row_tokens), dtype=np.int64)
+            turns = [(self.row + k * world_size + rank) % self.n_streams for k in range(self.batch_size)]
+            for row, s in zip(batch, turns, strict=True):
+                self.streams[s].fill(row)
+            self.row += self.batch_size * world_size
+            states = states | {s: self.streams[s].state() for s in set(turns)}  # a new dict: the old one belongs to the batch before
+            yield batch, LoaderState(self.row, self.row_tokens, self.n_streams, states)
+
+
+def _on_device(batches: Iterator[tuple[np.ndarray, LoaderState]], compute: Compute) -> Iterator:
+    import torch
+
+    for batch, state in batches:
+        tokens = torch.from_numpy(batch)
+        if compute.device.type == "cuda":  # page-locked memory lets the copy run while the GPU computes
+            tokens = tokens.pin_memory().to(compute.device, non_blocking=True)
+        else:
+            tokens = tokens.to(compute.device)
+        yield tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), state
+
+
+def _prefetched(items: Iterable, depth: int = PREFETCHED_BATCHES) -> Iterator:
+    """The same items, made ahead of time in a thread. An error is raised where the item would have come."""
+    ready: queue.Queue = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def hand_over(item: tuple[object, BaseException | None]) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not hand_over((item, None)):
+                    return
+        except BaseException as error:
+            hand_over((None, error))
+
+    threading.Thread(target=work, name="dataloader", daemon=True).start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        stopped.set()
+
+
+def _check_enough(source: Dataset, split: str, streams: int, compute: Compute) -> None:
+    count = Shards(source.shards(split)).documents_at_least(streams * 2)
+    if count < streams:
+        raise UserError(f"the {split} split of data set {source.name!r} has {count} documents, too few for {compute.world_size} ranks, "
+                        f"which need at least {streams} (one for each stream): use fewer ranks or more data")  # fmt: skip
+
+
+def _check_state(state: LoaderState, streams: int, sequence_len: int, compute: Compute) -> None:
+    if state.n_streams != streams:
+        raise UserError(f"the run was saved with {state.n_streams} data streams, and {compute.world_size} ranks need {streams}: "
+                        f"resume on a number of ranks that divides {state.n_streams}")  # fmt: skip
+    if state.row_tokens != sequence_len + 1:
+        raise UserError(
+            f"the run was saved with --max-seq-len {state.row_tokens - 1}, not {sequence_len}: its buffered documents are cut for that length"
+        )

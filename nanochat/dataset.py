@@ -1,0 +1,400 @@
+"""Where pretraining text comes from: a hub, the embedded world, or the user's own files. All end up as the same parquet shards.
+
+    python -m nanochat.dataset -n 8                                      # 8 shards of climbmix, and the validation shard
+    python -m nanochat.dataset --source tinyworld --megabytes 24         # the embedded corpus, no network
+    python -m nanochat.dataset --import ~/notes --name mine              # your own txt, md, jsonl and parquet files
+
+A data set is a folder base_data_<name> of shards with a `text` column; the last shard is validation. dataset.json beside them lists the
+shards that belong to it, so a training run can follow a download that is still going on. Without it (shards made elsewhere), what is there counts.
+"""
+
+import argparse
+import contextlib
+import json
+import random
+import shutil
+import struct
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nanochat.common import DEFAULT_DATASET, ArgumentParser, UserError, check_name, friendly_errors, get_base_dir, print0, write_text
+from nanochat.hub import finish_downloads, hub_file, is_locked, locked
+from nanochat.importing import Problems, find_files, read_documents
+
+HUB_SOURCES = {  # name → (repository, number of shards); the last one is for validation
+    "climbmix": ("karpathy/climbmix-400b-shuffle", 6543),
+    "fineweb_edu": ("karpathy/fineweb-edu-100b-shuffle", 1823),
+}
+ROWS_PER_GROUP = 1024
+IMPORT_SHARD_CHARS = 100_000_000
+IMPORT_BUCKET_BYTES = 64_000_000
+
+
+class Dataset(NamedTuple):
+    name: str
+    train: tuple[Path, ...]
+    val: Path
+
+    def shards(self, split: str) -> tuple[Path, ...]:
+        return {"train": self.train, "val": (self.val,)}[split]
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def dataset_dir(name: str) -> Path:
+    return get_base_dir() / f"base_data_{check_name('data set', name)}"
+
+
+def shard_name(index: int) -> str:
+    return f"shard_{index:05d}.parquet"
+
+
+def open_dataset(name: str) -> Dataset:
+    """The shards of a data set, those that are still being downloaded among them. Whatever is wrong with it is said here."""
+    directory = dataset_dir(name)
+    if (directory / "dataset.json").exists():
+        listed = json.loads((directory / "dataset.json").read_text())["shards"]
+    else:
+        listed = sorted(path.name for path in directory.glob("shard_*.parquet"))
+    if not listed:
+        raise UserError(f"there is no data set {name!r} in {get_base_dir()}. {_how_to_get(name)}")
+    if len(listed) < 2:
+        raise UserError(
+            f"data set {name!r} has a single shard, {listed[0]}, and the last one is for validation: at least two are needed. {_how_to_get(name)}"
+        )
+    dataset = Dataset(name, tuple(directory / file for file in listed[:-1]), directory / listed[-1])
+    present = [path for path in (*dataset.train, dataset.val) if path.exists()]
+    for path in present:
+        check_shard(path)
+    for path in (dataset.train[0], dataset.val):
+        wait_for_shard(path)
+    if len(present) <= len(dataset.train) and not _is_downloading(directory):
+        missing = [path.name for path in (*dataset.train, dataset.val) if not path.exists()]
+        raise UserError(
+            f"data set {name!r} lacks {len(missing)} of its shards ({', '.join(missing[:3])} …) and nobody is downloading. {_how_to_get(name)}"
+        )
+    return dataset
+
+
+def _how_to_get(name: str) -> str:
+    if name == "tinyworld":
+        return "Make it with: python -m nanochat.dataset --source tinyworld"
+    if name in HUB_SOURCES:
+        return f"Download it with: python -m nanochat.dataset --source {name} -n 8"
+    have = sorted(path.name.removeprefix("base_data_") for path in get_base_dir().glob("base_data_*"))
+    return f"You have: {', '.join(have) or 'none'}. Import your own with: python -m nanochat.dataset --import PATH --name {name}"
+
+
+def check_shard(path: Path) -> None:
+    """A parquet file begins and ends with PAR1; one that was cut off does not. Two small reads, so thousands of shards cost nothing."""
+    with open(path, "rb") as file:
+        head = file.read(4)
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 8))
+        length, tail = struct.unpack("<i4s", file.read(8)) if size >= 12 else (0, b"")
+    if head != b"PAR1" or tail != b"PAR1" or not 0 < length <= size - 12:
+        raise UserError(f"{path} is not a whole parquet file (half-downloaded or damaged): delete it and make or download the data set again")
+
+
+def wait_for_shard(path: Path, poll: float = 1.0) -> None:
+    """Return when the shard is there. If it is not, and nobody is downloading it, say so."""
+    told = False
+    while not path.exists():
+        if not _is_downloading(path.parent) and not path.exists():
+            name = path.parent.name.removeprefix("base_data_")
+            raise UserError(f"{path.name} of data set {name!r} is missing and nobody is downloading it. {_how_to_get(name)}")
+        if not told:
+            print0(f"waiting for {path.name}, which is still being downloaded")
+            told = True
+        time.sleep(poll)
+
+
+def _is_downloading(directory: Path) -> bool:
+    return is_locked(directory / ".downloading")
+
+
+def open_shard(path: Path) -> pq.ParquetFile:
+    wait_for_shard(path)
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} is damaged ({error}): delete it and make or download the data set again") from error
+    if "text" not in file.schema_arrow.names:
+        raise UserError(f"{path} has no 'text' column (it has: {', '.join(file.schema_arrow.names)}): import it with --import PATH --field NAME")
+    return file
+
+
+def read_group(file: pq.ParquetFile, group: int, path: Path) -> pa.ChunkedArray:
+    try:
+        return file.read_row_group(group, columns=["text"]).column("text")
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} is damaged in row group {group} ({error}): delete it and make or download the data set again") from error
+
+
+def parquets_iter_batched(split: str, name: str = DEFAULT_DATASET, start: int = 0, step: int = 1) -> Iterator[list[str]]:
+    """The documents of a split, a row group at a time, once through and in order; start and step deal row groups to ranks."""
+    for path in open_dataset(name).shards(split):
+        file = open_shard(path)
+        for group in range(start, file.num_row_groups, step):
+            yield read_group(file, group, path).to_pylist()
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_shard(path: Path, documents: list[str], rows_per_group: int = ROWS_PER_GROUP) -> None:
+    table = pa.table({"text": pa.array(documents, pa.string())})
+    pq.write_table(table, path, row_group_size=rows_per_group, compression="zstd", compression_level=3, write_page_checksum=True)
+
+
+def write_shards(documents: Iterable[str], directory: Path, shard_chars: int, rows_per_group: int, first: int = 0) -> list[str]:
+    """Pack documents into shards of about shard_chars characters; the names of the shards, in order."""
+    names: list[str] = []
+    held: list[str] = []
+    size = 0
+
+    def flush() -> None:
+        names.append(shard_name(first + len(names)))
+        write_shard(directory / names[-1], held, rows_per_group)
+
+    for text in documents:
+        held.append(text)
+        size += len(text)
+        if size >= shard_chars:
+            flush()
+            held, size = [], 0
+    if held:
+        flush()
+    return names
+
+
+def _install(built: Path, name: str, record: dict) -> Path:
+    """Give a finished folder its name; an older data set of that name goes away only when the new one is whole."""
+    target = dataset_dir(name)
+    write_text(built / "dataset.json", json.dumps({"name": name, **record}, indent=1))
+    if target.exists():
+        old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
+        target.rename(old / target.name)
+        built.rename(target)
+        shutil.rmtree(old)
+    else:
+        built.rename(target)
+    return target
+
+
+class _Workshop:
+    """A folder beside the data sets to build one in; it is gone afterwards, whatever happened."""
+
+    def __init__(self, name: str):
+        get_base_dir().mkdir(parents=True, exist_ok=True)
+        self.path = Path(tempfile.mkdtemp(dir=get_base_dir(), prefix=f".base_data_{name}."))
+
+    def __enter__(self) -> Path:
+        self.path.chmod(0o755)
+        return self.path
+
+    def __exit__(self, *error) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+# --- the three sources -----------------------------------------------------------------------------------------------
+
+
+def download(name: str, n_shards: int, workers: int) -> Path:
+    """n training shards (-1: all) and the validation shard of a hub data set, those that are there already left alone."""
+    repo, total = HUB_SOURCES[name]
+    wanted = list(range(total - 1))[: n_shards if n_shards >= 0 else None]
+    directory = dataset_dir(name)
+    directory.mkdir(parents=True, exist_ok=True)
+    with locked(directory / ".downloading"):  # a second process waits here and then finds most of its work done
+        there = [path.name for path in directory.glob("shard_*.parquet")]
+        names = sorted({*map(shard_name, wanted), shard_name(total - 1), *there})
+        write_text(directory / "dataset.json", json.dumps({"name": name, "source": repo, "shards": names}, indent=1))
+        missing = [file for file in [names[-1], *names[:-1]] if not _is_whole(directory / file)]  # validation first: nothing runs without it
+        print0(f"{name}: {len(names) - len(missing)} shards are here, {len(missing)} to download to {directory}")
+        with ThreadPoolExecutor(workers) as pool:
+            outcomes = list(pool.map(partial(_try_download, repo, directory), missing))
+        failed = [str(error) for error in outcomes if error]
+        if failed:
+            raise UserError(f"{len(failed)} of {len(missing)} shards did not arrive. The first: {failed[0]}")
+        finish_downloads(directory)
+    return directory
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        check_shard(path)
+        return True
+    except FileNotFoundError:
+        return False
+    except UserError:
+        print0(f"{path.name} is not whole; downloading it again")
+        path.unlink()
+        return False
+
+
+def _try_download(repo: str, directory: Path, name: str) -> UserError | None:
+    try:
+        hub_file(repo, name, directory)
+        check_shard(directory / name)
+    except UserError as error:
+        return error
+    return None
+
+
+def generate(megabytes: float) -> Path:
+    """The embedded corpus. Asked for the same amount again, it does nothing."""
+    from nanochat import tinyworld
+
+    if megabytes <= 0:
+        raise UserError(f"--megabytes {megabytes:g}: ask for more than nothing")
+    target = dataset_dir("tinyworld")
+    record = {"source": "tinyworld", "megabytes": megabytes, "world": tinyworld.fingerprint()}
+    if (target / "dataset.json").exists():
+        before = json.loads((target / "dataset.json").read_text())
+        if {key: before.get(key) for key in record} == record and all((target / file).exists() for file in before["shards"]):
+            print0(f"tinyworld: {megabytes:g} MB are in {target} already")
+            return target
+    train_chars, val_chars = int(megabytes * 1e6), int(min(1e6, megabytes * 1e5))
+    start = time.perf_counter()
+    with _Workshop("tinyworld") as built:
+        shard_chars = max(8_000_000, train_chars // 16)
+        names = write_shards(_first_chars(tinyworld.documents("train"), train_chars), built, shard_chars, rows_per_group=256)
+        names += write_shards(_first_chars(tinyworld.documents("val"), val_chars), built, 2 * val_chars + 1_000_000, 256, first=len(names))
+        _install(built, "tinyworld", {**record, "shards": names})
+    print0(f"tinyworld: wrote {megabytes:g} MB in {len(names)} shards to {target} in {time.perf_counter() - start:.1f} s")
+    return target
+
+
+def _first_chars(documents: Iterator[str], limit: int) -> Iterator[str]:
+    size = 0
+    while size < limit:
+        text = next(documents)
+        size += len(text)
+        yield text
+
+
+def import_files(path: Path, name: str, field: str | None = None, overwrite: bool = False) -> Path:
+    """The user's files as a data set: shuffled over everything, with memory for one bucket only, the last shard for validation."""
+    check_name("data set", name)
+    if name in HUB_SOURCES or name == "tinyworld":
+        raise UserError(f"--name {name} is taken by a built-in data set: choose another")
+    if dataset_dir(name).exists() and not overwrite:
+        raise UserError(f"data set {name!r} exists already: add --overwrite to replace it, or choose another --name")
+    problems = Problems()
+    files = find_files(path, problems)
+    print0(f"importing {len(files)} files from {path}")
+    with _Workshop(name) as built:
+        n_buckets = min(256, 1 + sum(file.stat().st_size for file in files) // IMPORT_BUCKET_BYTES)
+        buckets = [built / f"bucket_{i}" for i in range(n_buckets)]
+        documents, chars = _scatter(read_documents(files, field, problems), buckets)
+        print0(f"read {documents:,} documents, {chars:,} characters; {problems.summary()}")
+        if documents < 2:
+            raise UserError(
+                f"--import {path}: found {documents} usable documents, and two are the least (one to train on, one to validate). Nothing was written"
+            )
+        val_chars = min(chars // 20, IMPORT_SHARD_CHARS // 2)
+        n_train = 1 + (chars - val_chars) // IMPORT_SHARD_CHARS
+        # Many row groups a shard, so that the streams of the loader can be dealt whole ones.
+        rows_per_group = max(1, min(ROWS_PER_GROUP, documents // n_train // 32))
+        shuffled = _gather(buckets)
+        train = _all_but_last(shuffled, documents, chars - val_chars)
+        names = write_shards(train, built, (chars - val_chars) // n_train + 1, rows_per_group)
+        names += write_shards(shuffled, built, 2 * chars, rows_per_group, first=len(names))
+        for bucket in buckets:
+            bucket.unlink()
+        write_text(built / "problems.txt", "\n".join([problems.summary(0), *problems.lines]) + "\n")
+        target = _install(
+            built, name, {"source": "import", "documents": documents, "characters": chars, "problems": problems.counts, "shards": names}
+        )
+    print0(f"wrote {len(names)} shards to {target}; what could not be used is listed in problems.txt there. Use it with --dataset {name}")
+    return target
+
+
+def _scatter(documents: Iterator[str], buckets: list[Path]) -> tuple[int, int]:
+    """Throw each document into a random bucket. Together with a shuffle of each bucket this shuffles everything."""
+    dice = random.Random(1337)
+    count = chars = 0
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(open(bucket, "wb")) for bucket in buckets]
+        for text in documents:
+            raw = text.encode("utf-8")
+            file = files[int(dice.random() * len(files))]
+            file.write(struct.pack("<q", len(raw)))
+            file.write(raw)
+            count += 1
+            chars += len(text)
+    return count, chars
+
+
+def _gather(buckets: list[Path]) -> Iterator[str]:
+    dice = random.Random(4242)
+    for bucket in buckets:
+        raw, documents, at = bucket.read_bytes(), [], 0
+        while at < len(raw):
+            (length,) = struct.unpack_from("<q", raw, at)
+            documents.append(raw[at + 8 : at + 8 + length].decode("utf-8"))
+            at += 8 + length
+        for i in range(len(documents) - 1, 0, -1):  # Fisher-Yates on random() alone, the same on every version of Python
+            j = int(dice.random() * (i + 1))
+            documents[i], documents[j] = documents[j], documents[i]
+        yield from documents
+
+
+def _all_but_last(documents: Iterator[str], count: int, chars: int) -> Iterator[str]:
+    """Pass on documents until there are enough characters, but leave at least one."""
+    size = 0
+    for _ in range(count - 1):
+        text = next(documents)
+        size += len(text)
+        yield text
+        if size >= chars:
+            return
+
+
+# --- command line ----------------------------------------------------------------------------------------------------
+
+
+def parse_args() -> argparse.Namespace:
+    parser = ArgumentParser(description="Get text to pretrain on: from the hub, from the embedded world, or from your own files")
+    parser.add_argument(
+        "-n", "--num-files", type=int, default=-1, help="how many training shards to download (-1: all); the validation shard comes along"
+    )
+    parser.add_argument("-w", "--num-workers", type=int, default=4, help="how many downloads at a time")
+    parser.add_argument("--source", choices=[*HUB_SOURCES, "tinyworld"], default=DEFAULT_DATASET, help="which data set to get")
+    parser.add_argument("--megabytes", type=float, default=24, help="how much text of tinyworld to generate")
+    parser.add_argument("--import", dest="path", type=Path, default=None, help="a file or folder of your own: txt, md, jsonl, parquet")
+    parser.add_argument("--name", default=None, help="the name of the imported data set, later given to --dataset")
+    parser.add_argument("--field", default=None, help="which field (jsonl) or column (parquet) holds the text; the usual ones are found without it")
+    parser.add_argument("--overwrite", action="store_true", help="replace an imported data set of the same name")
+    args = parser.parse_args()
+    if args.path and not args.name:
+        parser.error("--import needs --name, the name you will give to --dataset")
+    if args.name and not args.path:
+        parser.error("--name goes with --import PATH")
+    if args.num_files < -1 or args.num_workers < 1:
+        parser.error("-n takes -1 or more, -w takes 1 or more")
+    return args
+
+
+def main(args: argparse.Namespace) -> None:
+    if args.path:
+        import_files(args.path.expanduser(), args.name, args.field, args.overwrite)
+    elif args.source == "tinyworld":
+        generate(args.megabytes)
+    else:
+        download(args.source, args.num_files, args.num_workers)
+
+
+if __name__ == "__main__":
+    with friendly_errors():
+        main(parse_args())

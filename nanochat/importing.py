@@ -1,0 +1,210 @@
+"""The user's own files as documents: txt, md, jsonl, parquet, and folders of them.
+
+Whatever cannot be used is counted and reported with file and line; nothing disappears in silence.
+"""
+
+import codecs
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from nanochat.common import UserError
+
+TEXT_SUFFIXES = {".txt", ".text", ".md", ".markdown"}
+JSONL_SUFFIXES = {".jsonl", ".ndjson"}
+PARQUET_SUFFIXES = {".parquet"}
+SUFFIXES = TEXT_SUFFIXES | JSONL_SUFFIXES | PARQUET_SUFFIXES
+USUAL_FIELDS = ("text", "content", "document", "body")
+SEPARATOR = "<|endoftext|>"  # a line of its own in a text file, the customary mark between documents
+DOCUMENT_CHARS = 8000  # a text file has no documents of its own; it is cut at blank lines into pieces of at most this size
+
+
+class Problems:
+    """Everything that could not be used as it was: how many of each kind, and where."""
+
+    def __init__(self):
+        self.counts: Counter[str] = Counter()
+        self.lines: list[str] = []
+
+    def add(self, kind: str, place: str, detail: str = "") -> None:
+        self.counts[kind] += 1
+        self.lines.append(f"{place}: {kind}" + (f" ({detail})" if detail else ""))
+
+    def summary(self, show: int = 10) -> str:
+        if not self.lines:
+            return "no problems"
+        more = [f"  … and {len(self.lines) - show} more"] if len(self.lines) > show else []
+        return "\n".join([", ".join(f"{n} × {kind}" for kind, n in self.counts.items()), *(f"  {line}" for line in self.lines[:show]), *more])
+
+
+def find_files(path: Path, problems: Problems) -> list[Path]:
+    """The files to read, in an order that does not depend on the machine. Unreadable ones are an error now, not after an hour of work."""
+    if not path.exists():
+        raise UserError(f"--import {path}: there is no such file or folder")
+    if path.is_dir():
+        inside = sorted((f for f in path.rglob("*") if f.is_file() and not any(p.startswith(".") for p in f.relative_to(path).parts)),
+                        key=lambda f: f.relative_to(path).as_posix())  # fmt: skip
+        files = [f for f in inside if f.suffix.lower() in SUFFIXES]
+        for f in inside:
+            if f.suffix.lower() not in SUFFIXES:
+                problems.add("file of an unknown kind, skipped", str(f))
+    else:
+        files = [path]
+        if path.suffix.lower() not in SUFFIXES:
+            raise UserError(f"--import {path}: cannot read '{path.suffix}' files; use {', '.join(sorted(SUFFIXES))} or a folder of them")
+    if not files:
+        raise UserError(f"--import {path}: found none of {', '.join(sorted(SUFFIXES))} in it")
+    for f in files:
+        if not os.access(f, os.R_OK):
+            raise UserError(f"--import: {f} cannot be read (permission denied): fix its permissions or leave it out")
+        if f.suffix.lower() in PARQUET_SUFFIXES:
+            _open_parquet(f)
+    return files
+
+
+def read_documents(files: list[Path], field: str | None, problems: Problems) -> Iterator[str]:
+    for path in files:
+        suffix = path.suffix.lower()
+        if suffix in TEXT_SUFFIXES:
+            documents = cut_into_documents(_decoded_lines(path, problems))
+        elif suffix in JSONL_SUFFIXES:
+            documents = _jsonl_documents(path, field, problems)
+        else:
+            documents = _parquet_documents(path, field, problems)
+        for text in documents:
+            if text.strip():
+                yield text
+            else:
+                problems.add("empty document", str(path))
+
+
+def cut_into_documents(lines: Iterator[str], limit: int = DOCUMENT_CHARS) -> Iterator[str]:
+    """Cut running text into documents: at a separator line, else at the last blank line that fits, else at a line's end, else anywhere."""
+    held: list[str] = []
+    size = blank = 0  # characters held; how many of the held lines reach up to the last blank one
+    for line in lines:
+        if line.strip() == SEPARATOR:
+            if held:
+                yield "".join(held)
+            held, size, blank = [], 0, 0
+            continue
+        for piece in _pieces(line, limit):
+            if size + len(piece) > limit and held:
+                cut = blank or len(held)
+                if text := "".join(held[:cut]).strip("\n"):
+                    yield text
+                held = held[cut:]
+                size, blank = sum(map(len, held)), 0
+                if size + len(piece) > limit and held:
+                    yield "".join(held)
+                    held, size = [], 0
+            held.append(piece)
+            size += len(piece)
+            if not piece.strip():
+                blank = len(held)
+    if text := "".join(held).strip("\n"):
+        yield text
+
+
+def _pieces(line: str, limit: int) -> Iterator[str]:
+    while len(line) > limit:
+        cut = line.rfind(" ", limit // 2, limit) + 1 or limit
+        yield line[:cut]
+        line = line[cut:]
+    yield line
+
+
+def _decoded_lines(path: Path, problems: Problems) -> Iterator[str]:
+    """The lines of a file. UTF-8, or what its byte order mark says; undecodable bytes become U+FFFD and are reported."""
+    with open(path, "rb") as file:
+        start = file.read(4)
+        file.seek(0)
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raw_lines = (line.encode("utf-8") for line in file.read().decode("utf-16", errors="replace").splitlines(keepends=True))
+        else:
+            raw_lines = iter(file)
+        for number, raw in enumerate(raw_lines, 1):
+            if number == 1:
+                raw = raw.removeprefix(codecs.BOM_UTF8)
+            yield _decoded_bytes(raw, f"{path}:{number}", problems).replace("\r\n", "\n")
+
+
+def _decoded_bytes(raw: bytes, place: str, problems: Problems) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        problems.add("undecodable bytes, replaced", place, f"byte {error.start}: 0x{raw[error.start]:02x}")
+        return raw.decode("utf-8", errors="replace")
+
+
+def _jsonl_documents(path: Path, field: str | None, problems: Problems) -> Iterator[str]:
+    for number, line in enumerate(_decoded_lines(path, problems), 1):
+        if not line.strip():
+            continue
+        place = f"{path}:{number}"
+        try:
+            record = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            problems.add("broken line, skipped", place, str(error))
+            continue
+        text = record if isinstance(record, str) else _field_of(record, field)
+        if not isinstance(text, str):
+            has = ", ".join(record) if isinstance(record, dict) else type(record).__name__
+            problems.add("line without text, skipped", place, f"no string field {field or 'text'!r}; it has: {has}; name one with --field")
+            continue
+        yield _without_surrogates(text, place, problems)
+
+
+def _field_of(record: object, field: str | None) -> object:
+    """The text of a JSON record: the named field, else a usual one, else the only string there is."""
+    if not isinstance(record, dict):
+        return None
+    if field:
+        return record.get(field)
+    for name in USUAL_FIELDS:
+        if isinstance(record.get(name), str):
+            return record[name]
+    strings = [value for value in record.values() if isinstance(value, str)]
+    return strings[0] if len(strings) == 1 else None
+
+
+def _without_surrogates(text: str, place: str, problems: Problems) -> str:
+    r"""JSON can spell half a character ("\ud800"), which no file can hold."""
+    try:
+        text.encode("utf-8")
+        return text
+    except UnicodeEncodeError:
+        problems.add("half a surrogate pair, replaced", place)
+        return text.encode("utf-8", errors="replace").decode("utf-8")
+
+
+def _open_parquet(path: Path):
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path)
+    except Exception as error:
+        raise UserError(f"--import: {path} is not a readable parquet file ({error}): repair it or leave it out") from error
+
+
+def _parquet_documents(path: Path, field: str | None, problems: Problems) -> Iterator[str]:
+    file = _open_parquet(path)
+    columns = file.schema_arrow.names
+    wanted = [field] if field else [name for name in USUAL_FIELDS if name in columns]
+    if not wanted or wanted[0] not in columns:
+        raise UserError(f"--import: {path} has no column {field or 'text'!r}; it has: {', '.join(columns)}. Name one with --field")
+    row = 0
+    try:
+        for batch in file.iter_batches(batch_size=1024, columns=wanted[:1]):
+            for text in batch.column(0).to_pylist():
+                row += 1
+                if isinstance(text, bytes):
+                    text = _decoded_bytes(text, f"{path}:row {row}", problems)
+                if isinstance(text, str):
+                    yield text
+                else:
+                    problems.add("row without text, skipped", f"{path}:row {row}")
+    except OSError as error:
+        raise UserError(f"--import: {path} is damaged after row {row} ({error}): repair it or leave it out") from error

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# The whole pipeline on a laptop, on the embedded corpus: no GPU, and no network but for the installation.
+#
+#   bash runs/runcpu.sh
+#
+# Stages so far: set-up, corpus, tokenizer. Run again, it does only what is not done yet.
+#   MEGABYTES=24      how much text to generate
+#   VOCAB_SIZE=4096   how many tokens the tokenizer has
+
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+MEGABYTES="${MEGABYTES:-24}"
+VOCAB_SIZE="${VOCAB_SIZE:-4096}"
+
+python -m nanochat.dataset --source tinyworld --megabytes "$MEGABYTES"
+python -m scripts.tok_train --dataset tinyworld --vocab-size "$VOCAB_SIZE"
+python -m scripts.tok_eval --dataset tinyworld

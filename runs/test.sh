@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Lint and tests.
+#   bash runs/test.sh                # everything
+#   bash runs/test.sh -k tokenizer   # arguments go to pytest
+# Hardware: any machine. No network but for the installation.
+
+set -euo pipefail
+EXTRAS="${EXTRAS:+$EXTRAS,}dev"
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+python -m ruff check .
+python -m pytest "$@"
