@@ -282,7 +282,7 @@ def _checked_messages(conversation: dict) -> Iterator[tuple[str, list[tuple[str,
         expected = ("user", "assistant")[i % 2]
         if message["role"] != expected:
             raise UserError(
-                f"message {place} is from {message['role']} where {expected} was expected: user and assistant take turns, after an optional system message"
+                f"message {place} is from {message['role']} where {expected} was expected: they take turns, after an optional system message"
             )
         if expected == "user":
             yield "user", [("text", (prefix if i == 0 else "") + _plain_text(place, message["content"]))]
