@@ -36,7 +36,7 @@ def friendly_errors() -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR):
             raise
         where = f" at {error.filename}" if error.filename else ""
         print(f"error: {error.strerror}{where}: make room or set NANOCHAT_BASE_DIR to a folder that can be written", file=sys.stderr, flush=True)

@@ -76,7 +76,7 @@ class StreamState(NamedTuple):
 
     epoch: int = 1
     shard: int = 0  # index among the shards of the split; equal to their number while the last documents of an epoch are packed
-    dealt: int = 0  # row groups in the shards before this one
+    dealt: int = 0  # what the shards before this one dealt out: row groups, or documents
     taken: int = 0  # documents of this stream taken from this shard
     documents: int = 0  # counted over all epochs
     tokens: int = 0
@@ -132,6 +132,8 @@ class Stream:
                 self._buffer(document)
             elif len(self.buffer):
                 return
+            elif self.documents == 0:  # and there never will be any: rather stop than search for ever
+                raise UserError(f"the data set is so small that data stream {self.index} of {self.streams} has no document: use fewer ranks or more data")
             else:
                 self.epoch, self.shard, self.dealt, self.taken = self.epoch + 1, 0, 0, 0
                 self.texts = self._rest_of_epoch()
@@ -143,7 +145,7 @@ class Stream:
         """This stream's documents from where it stands to the end of the epoch."""
         while self.shard < len(self.shards.paths):
             yield from self.shards.texts(self.shard, self.index, self.streams, self.dealt, skip=self.taken)
-            self.dealt += self.shards.open(self.shard).num_row_groups
+            self.dealt += self.shards.hands_out(self.shard, self.streams)
             self.shard, self.taken = self.shard + 1, 0
 
 
@@ -166,19 +168,24 @@ class Shards:
         """The documents of one stream in one shard, without the first `skip`. Row groups are dealt in turn, counting on from shard to shard;
         of a shard with fewer row groups than streams, documents are dealt."""
         file = self.open(shard)
-        by_document = file.num_row_groups < streams
-        first_row = 0
-        for group in range(file.num_row_groups):
+        groups = range(file.num_row_groups)
+        by_document = len(groups) < streams
+        for group in groups:
             rows = self.open(shard).metadata.row_group(group).num_rows
-            offset = (stream - first_row) % streams if by_document else 0
-            mine = max(0, -(-(rows - offset) // streams)) if by_document else rows if (dealt + group) % streams == stream else 0
-            first_row += rows
-            if skip >= mine:  # without reading it
-                skip -= mine
-                continue
-            texts = self._group(shard, group)[offset :: streams if by_document else 1]
-            yield from texts[skip:]
-            skip = 0
+            if by_document:
+                mine = range((stream - dealt) % streams, rows, streams)
+                dealt += rows
+            else:
+                mine = range(rows if (dealt + group) % streams == stream else 0)
+            if skip < len(mine):  # groups that are skipped whole are not read
+                texts = self._group(shard, group)
+                yield from (texts[i] for i in mine[skip:])
+            skip = max(0, skip - len(mine))
+
+    def hands_out(self, shard: int, streams: int) -> int:
+        """How many cards a shard adds to the deal: row groups, or documents where there are too few of those."""
+        file = self.open(shard)
+        return file.num_row_groups if file.num_row_groups >= streams else file.metadata.num_rows
 
     def _group(self, shard: int, group: int) -> list[str]:
         if self.last_group[0] != (shard, group):  # streams that are dealt by document read the same group one after the other

@@ -13,7 +13,7 @@ nanochat_find_python() {
     local name
     for name in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python3.10 python; do
         if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1; then
-            echo "$name"
+            "$name" -c 'import sys; print(sys.executable)'
             return 0
         fi
     done
@@ -21,45 +21,43 @@ nanochat_find_python() {
     return 1
 }
 
-nanochat_install() {
-    local extras="$1" python
+nanochat_install() {  # $1: extras, comma-separated
+    local what=".${1:+[$1]}" python
     if command -v uv >/dev/null 2>&1; then
-        # uv looks for local wheels where UV_FIND_LINKS says, pip where PIP_FIND_LINKS says
+        # pip looks for local wheels where PIP_FIND_LINKS says, uv where UV_FIND_LINKS says
         if [ -z "${UV_FIND_LINKS:-}" ] && [ -n "${PIP_FIND_LINKS:-}" ]; then export UV_FIND_LINKS="$PIP_FIND_LINKS"; fi
-        if python=$(nanochat_find_python 2>/dev/null); then uv venv --quiet --clear --python "$("$python" -c 'import sys; print(sys.executable)')" .venv
-        else uv venv --quiet --clear .venv; fi  # uv brings a Python where the machine has none
-        uv pip install --quiet --python .venv/bin/python -e ".${extras:+[$extras]}"
+        python=$(nanochat_find_python 2>/dev/null) || python=$(cat .python-version)  # uv brings a Python where the machine has none
+        uv venv --quiet --clear --python "$python" .venv
+        uv pip install --quiet --python .venv/bin/python -e "$what"
     else
-        python=$(nanochat_find_python) || return 1
+        python=$(nanochat_find_python)
         if ! "$python" -m venv --clear .venv; then
             echo "error: $python cannot make a virtual environment (on Debian and Ubuntu: apt install python3-venv)" >&2
             return 1
         fi
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}"
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -e "$what"
     fi
 }
 
 nanochat_setup() {
     if [ "${SKIP_SETUP:-0}" = 1 ]; then return 0; fi
-    local extras="${EXTRAS:-}" installed="" wanted marker=.venv/.nanochat
+    local marker=.venv/.nanochat current=no pins="" extras="" extra
     if [ -f "$marker" ] && [ -x .venv/bin/python ]; then
-        { read -r wanted; read -r installed; } <"$marker" || true
-        [ "$wanted" = "$(cksum <pyproject.toml)" ] || installed=""
-        # what an earlier recipe installed stays installed
-        local extra all=1
-        for extra in ${extras//,/ }; do case ",$installed," in *",$extra,"*) ;; *) all=0 ;; esac; done
-        if [ -n "$installed" ] && [ "$all" = 1 ]; then
-            export PATH="$PWD/.venv/bin:$PATH" VIRTUAL_ENV="$PWD/.venv"
-            return 0
-        fi
-        for extra in ${installed//,/ }; do
-            case ",$extras,core," in *",$extra,"*) ;; *) extras="${extras:+$extras,}$extra" ;; esac
-        done
+        { read -r pins; read -r extras; } <"$marker" || true
+        if [ "$pins" = "$(cksum <pyproject.toml)" ]; then current=yes; fi
     fi
-    echo "setting up .venv (once; some minutes)"
-    rm -f "$marker"
-    nanochat_install "$extras"
-    printf '%s\n%s\n' "$(cksum <pyproject.toml)" "core${extras:+,$extras}" >"$marker"  # last: it is the proof that the rest went well
+    for extra in $(echo "${EXTRAS:-}" | tr ',' ' '); do
+        case ",$extras," in
+            *",$extra,"*) ;;
+            *) current=no extras="${extras:+$extras,}$extra" ;;  # what an earlier recipe installed stays installed
+        esac
+    done
+    if [ "$current" = no ]; then
+        echo "setting up .venv (once; some minutes)"
+        rm -f "$marker"
+        nanochat_install "$extras"
+        printf '%s\n%s\n' "$(cksum <pyproject.toml)" "$extras" >"$marker"  # last: it is the proof that the rest went well
+    fi
     export PATH="$PWD/.venv/bin:$PATH" VIRTUAL_ENV="$PWD/.venv"
 }
 

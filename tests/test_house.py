@@ -1,0 +1,142 @@
+"""The shape of the house, read off the syntax trees: who imports whom, and that importing does nothing."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# What each module of nanochat/ may import of nanochat. `common` is open to all. A module stands below everything that it may import.
+MAY_IMPORT = {
+    "common": set(),
+    "tinyworld_facts": set(),
+    "tinyworld_plots": set(),
+    "tinyworld": {"tinyworld_facts", "tinyworld_plots"},
+    "tokenizer": {"common"},
+    "hub": {"common"},
+    "importing": {"common"},
+    "dataset": {"common", "hub", "importing", "tinyworld"},
+    "dataloader": {"common", "dataset", "tokenizer"},
+}
+# Calls that may stand at the top level of a module: they make a constant out of constants.
+PURE_CALLS = {"re.compile", "frozenset", "dict.fromkeys", "set", "tuple"}
+
+
+def python_files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).glob("*.py"))
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imported_modules(tree: ast.Module) -> set[str]:
+    """Every module a file imports, wherever in the file, as dotted names."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def siblings(tree: ast.Module, package: str) -> set[str]:
+    return {
+        name.split(".")[1]
+        for name in imported_modules(tree)
+        if name.startswith(package + ".") and (ROOT / package / f"{name.split('.')[1]}.py").exists()
+    }
+
+
+@pytest.mark.parametrize("path", python_files("nanochat"), ids=lambda path: path.stem)
+def test_arrows_point_down(path):
+    if path.stem == "__init__":
+        assert not path.read_text().strip()
+        return
+    assert path.stem in MAY_IMPORT, f"{path.name} is new: say in this table what it may import"
+    assert siblings(tree_of(path), "nanochat") <= MAY_IMPORT[path.stem]
+    assert not siblings(tree_of(path), "scripts") and not siblings(tree_of(path), "tasks")
+
+
+def test_the_table_has_no_cycles():
+    above: set[str] = set()
+    for name, allowed in MAY_IMPORT.items():  # in the order of the table: only what stands above may be imported
+        assert allowed <= above, f"{name} may import something that stands below it: {allowed - above}"
+        above.add(name)
+
+
+def test_no_script_imports_a_script():
+    for path in python_files("scripts", "dev"):
+        assert not siblings(tree_of(path), "scripts"), path
+
+
+def test_no_globals():
+    for path in python_files("nanochat", "scripts", "tasks", "dev"):
+        for node in ast.walk(tree_of(path)):
+            assert not isinstance(node, ast.Global), f"{path}:{node.lineno} has a global"
+
+
+def runs_something(node: ast.AST) -> ast.AST | None:
+    """The first call in a top-level statement that does more than make a constant; what stands in a function's body does not run."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        inside = [*getattr(node, "decorator_list", []), *node.args.defaults, *node.args.kw_defaults]
+    elif isinstance(node, ast.Call):
+        if ast.unparse(node.func) not in PURE_CALLS:
+            return node
+        inside = [*node.args, *(keyword.value for keyword in node.keywords)]
+    else:
+        inside = list(ast.iter_child_nodes(node))
+    return next((found for child in inside if child is not None and (found := runs_something(child))), None)
+
+
+@pytest.mark.parametrize("path", python_files("nanochat", "scripts", "tasks", "dev"), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_nothing_runs_at_import(path):
+    allowed = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+    for node in tree_of(path).body:
+        if isinstance(node, ast.If):  # `if TYPE_CHECKING:` and `if __name__ == "__main__":`
+            assert ast.unparse(node.test) in ("TYPE_CHECKING", "__name__ == '__main__'"), f"{path}:{node.lineno}"
+            continue
+        if isinstance(node, ast.Expr):
+            assert isinstance(node.value, ast.Constant), f"{path}:{node.lineno} runs at import"  # a docstring
+            continue
+        assert isinstance(node, allowed), f"{path}:{node.lineno} has a {type(node).__name__} at its top level"
+        assert (call := runs_something(node)) is None, f"{path}:{call.lineno} calls {ast.unparse(call.func)} at import"
+
+
+@pytest.mark.parametrize("path", python_files("scripts"), ids=lambda path: path.stem)
+def test_scripts_have_a_main(path):
+    if path.stem == "__init__":
+        return
+    functions = {node.name for node in tree_of(path).body if isinstance(node, ast.FunctionDef)}
+    assert {"parse_args", "main"} <= functions
+
+
+AUDIT = """
+import sys
+events = []
+def watch(event, args):
+    if event == "open" and isinstance(args[1], str) and set(args[1]) & set("wax+"): events.append((event, args[0]))
+    if event in ("os.mkdir", "os.remove", "os.rename", "socket.connect", "subprocess.Popen", "os.system"): events.append((event, args))
+sys.addaudithook(watch)
+import {module}
+assert not events, events
+assert "torch" not in sys.modules or {torch_allowed}, "torch was imported"
+"""
+
+
+@pytest.mark.parametrize("path", python_files("nanochat", "scripts", "tasks"), ids=lambda path: f"{path.parent.name}.{path.stem}")
+def test_importing_touches_nothing(path, tmp_path):
+    """Seen from outside: no file written, no folder made, no connection, no process. And no torch where --help has to be quick."""
+    module = f"{path.parent.name}.{path.stem}"
+    code = AUDIT.format(module=module, torch_allowed=False)
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "NANOCHAT_BASE_DIR": str(tmp_path / "base"), "HOME": str(tmp_path)}
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert list(tmp_path.iterdir()) == []

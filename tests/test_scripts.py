@@ -1,0 +1,188 @@
+"""Every script as a user starts it: its help, its work, and what it says when something is wrong."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = ["nanochat.dataset", *sorted(f"scripts.{path.stem}" for path in (ROOT / "scripts").glob("*.py") if path.stem != "__init__")]
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_help(module, run_module, tmp_path):
+    result = run_module(module, "--help")
+    assert result.returncode == 0 and result.stdout.startswith("usage:")
+    assert os.listdir(tmp_path) == []  # asking for help makes nothing
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_unknown_flags(module, run_module):
+    result = run_module(module, "--no-such-flag")
+    assert result.returncode == 2 and "--no-such-flag" in result.stderr
+
+
+def test_corpus_tokenizer_evaluation(run_module, tmp_path):
+    """The first three stages of the CPU recipe, small."""
+    made = run_module("nanochat.dataset", "--source", "tinyworld", "--megabytes", "0.5")
+    assert made.returncode == 0, made.stderr
+    trained = run_module("scripts.tok_train", "--dataset", "tinyworld", "--vocab-size", "600", "--max_chars", "200000", "--doc-cap=500")
+    assert trained.returncode == 0, trained.stderr
+    summary = json.loads((tmp_path / "tokenizer_tinyworld" / "summary.json").read_text())
+    assert summary["vocab_size"] == 600 and 200_000 <= summary["characters"] < 200_500
+    evaluated = run_module("scripts.tok_eval", "--dataset", "tinyworld", TIKTOKEN_CACHE_DIR=str(tmp_path / "empty"))
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "not compared with GPT-2" in evaluated.stdout and "not compared with GPT-4" in evaluated.stdout
+    table = json.loads((tmp_path / "tokenizer_tinyworld" / "compression.json").read_text())
+    for kind in ("prose", "news", "code", "maths", "science", "other languages", "tinyworld train", "tinyworld val"):
+        assert table[kind]["ours"]["bytes_per_token"] == round(table[kind]["bytes"] / table[kind]["ours"]["tokens"], 4) > 1
+        assert kind in evaluated.stdout
+    assert table["tinyworld val"]["ours"]["bytes_per_token"] > table["other languages"]["ours"]["bytes_per_token"]
+
+
+def test_comparison_with_a_tokenizer_from_tiktokens_cache(run_module, in_small_world, tmp_path, tokenizer):
+    """GPT-4's file, if tiktoken has it; here a small file of the same format under its name, which tiktoken refuses by its hash or takes."""
+    from scripts.tok_eval import KNOWN, OPENAI_FILES, cached_in_tiktoken
+
+    _, files = KNOWN["cl100k_base"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+        assert not cached_in_tiktoken(files)
+        import hashlib
+
+        for file in files:
+            (tmp_path / hashlib.sha1((OPENAI_FILES + file).encode()).hexdigest()).write_bytes(b"")
+        assert cached_in_tiktoken(files)
+
+
+@pytest.mark.parametrize(("command", "says"), [
+    (("scripts.tok_train",), "nanochat.dataset --source climbmix"),  # no data yet
+    (("scripts.tok_train", "--dataset", "tinyworld"), "--source tinyworld"),
+    (("scripts.tok_train", "--dataset", "mine"), "--name mine"),
+    (("scripts.tok_train", "--dataset", "../mine"), "not usable"),
+    (("scripts.tok_eval",), "tok_train --dataset climbmix"),  # no tokenizer yet
+    (("nanochat.dataset", "--import", "/no/such/place", "--name", "mine"), "/no/such/place"),
+    (("nanochat.dataset", "--source", "tinyworld", "--megabytes", "-1"), "--megabytes -1"),
+])  # fmt: skip
+def test_what_is_missing_is_named(command, says, run_module, tmp_path):
+    result = run_module(*command)
+    assert result.returncode == 1
+    assert says in result.stderr and "Traceback" not in result.stderr
+    assert not list(tmp_path.glob("*/*"))  # nothing half-made stays behind
+
+
+def test_a_base_dir_that_cannot_be_written(run_module, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    result = run_module("nanochat.dataset", "--source", "tinyworld", "--megabytes", "0.1", base=blocked / "base")
+    assert result.returncode == 1 and "NANOCHAT_BASE_DIR" in result.stderr and "Traceback" not in result.stderr
+
+
+# --- recipes ---------------------------------------------------------------------------------------------------------
+
+
+def run_recipe(name: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return subprocess.run(["bash", f"runs/{name}"], cwd=cwd, env={**os.environ, "PATH": path, **env}, capture_output=True, text=True)
+
+
+def test_recipe_for_laptops(tmp_path):
+    """runs/runcpu.sh, small; and once more, when there is little left to do."""
+    for _ in range(2):
+        result = run_recipe("runcpu.sh", ROOT, SKIP_SETUP="1", NANOCHAT_BASE_DIR=str(tmp_path), MEGABYTES="0.5", VOCAB_SIZE="600")
+        assert result.returncode == 0, result.stderr
+    assert "are in" in result.stdout  # the corpus was not made again
+    assert (tmp_path / "tokenizer_tinyworld" / "tokenizer.json").exists()
+
+
+def test_recipes_are_sound():
+    for path in (ROOT / "runs").glob("*.sh"):
+        subprocess.run(["bash", "-n", path], check=True)
+        if path.name != "setup.sh":
+            assert "setup.sh" in path.read_text(), f"{path.name} must source setup.sh"
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A copy of what set-up looks at, with stand-ins for the tools that install: they note how they were called."""
+    root = tmp_path / "checkout"
+    (root / "runs").mkdir(parents=True)
+    shutil.copy(ROOT / "runs" / "setup.sh", root / "runs")
+    shutil.copy(ROOT / "pyproject.toml", root)
+    (root / "runs" / "go.sh").write_text('source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"\necho "with $(command -v python)"\n')
+    (root / "bin").mkdir()
+    stand_in(root / "bin" / "python3", f"""
+        case "$*" in *sys.executable*) echo {root}/bin/python3; exit ;; -c*) exec {sys.executable} "$@" ;; esac
+        echo "python3 $*" >>{root}/calls
+        mkdir -p .venv/bin && cp {root}/bin/pip_python .venv/bin/python""")  # fmt: skip
+    stand_in(root / "bin" / "pip_python", f'echo "venv python $*" >>{root}/calls; [ ! -e {root}/broken ]')
+    return root
+
+
+def stand_in(path: Path, body: str) -> None:
+    path.write_text(f"#!/usr/bin/env bash\n{body}\n")
+    path.chmod(0o755)
+
+
+def set_up(root: Path, **env: str) -> tuple[subprocess.CompletedProcess, list[str]]:
+    (root / "calls").unlink(missing_ok=True)
+    path = f"{root}/bin:/usr/bin:/bin"
+    result = subprocess.run(["bash", "runs/go.sh"], cwd=root, env={"PATH": path, "HOME": str(root), **env}, capture_output=True, text=True)
+    return result, (root / "calls").read_text().splitlines() if (root / "calls").exists() else []
+
+
+def test_setup_with_pip_happens_once(checkout):
+    first, calls = set_up(checkout)
+    assert first.returncode == 0, first.stderr
+    assert calls == ["python3 -m venv --clear .venv", "venv python -m pip install --quiet --disable-pip-version-check -e ."]
+    assert f"with {checkout}/.venv/bin/python" in first.stdout
+    second, calls = set_up(checkout)
+    assert second.returncode == 0 and calls == []
+    assert f"with {checkout}/.venv/bin/python" in second.stdout
+
+
+def test_setup_again_when_something_changes(checkout):
+    set_up(checkout)
+    _, calls = set_up(checkout, EXTRAS="dev")
+    assert calls[-1].endswith("-e .[dev]")
+    _, calls = set_up(checkout)
+    assert calls == []  # more than was asked for is there
+    with open(checkout / "pyproject.toml", "a") as file:
+        file.write("\n# changed\n")
+    _, calls = set_up(checkout)
+    assert calls[-1].endswith("-e .[dev]")
+
+
+def test_setup_that_broke_is_done_again(checkout):
+    (checkout / "broken").touch()
+    result, _ = set_up(checkout)
+    assert result.returncode != 0 and "with" not in result.stdout
+    (checkout / "broken").unlink()
+    result, calls = set_up(checkout)
+    assert result.returncode == 0 and len(calls) == 2
+
+
+def test_setup_with_uv(checkout):
+    stand_in(checkout / "bin" / "uv", f"""
+        echo "uv $* links=$UV_FIND_LINKS" >>{checkout}/calls
+        mkdir -p .venv/bin && cp {checkout}/bin/pip_python .venv/bin/python""")  # fmt: skip
+    result, calls = set_up(checkout, PIP_FIND_LINKS="/some/wheels", EXTRAS="dev")
+    assert result.returncode == 0, result.stderr
+    assert calls == [f"uv venv --quiet --clear --python {checkout}/bin/python3 .venv links=/some/wheels",
+                     "uv pip install --quiet --python .venv/bin/python -e .[dev] links=/some/wheels"]  # fmt: skip
+
+
+def test_setup_can_be_skipped(checkout):
+    result, calls = set_up(checkout, SKIP_SETUP="1")
+    assert result.returncode == 0 and calls == [] and not (checkout / ".venv").exists()
+
+
+def test_setup_without_any_python(checkout):
+    for name in ("python3", "python", "python3.10", "python3.11", "python3.12", "python3.13"):
+        stand_in(checkout / "bin" / name, "exit 1")  # as an old Python answers
+    result, _ = set_up(checkout)
+    assert result.returncode != 0 and "PYTHON=" in result.stderr

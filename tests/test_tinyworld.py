@@ -1,0 +1,157 @@
+import hashlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nanochat import tinyworld
+from nanochat import tinyworld_facts as facts
+from nanochat.tinyworld import Dice, document, documents, world
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = 20_000  # documents, about 7 MB
+
+
+@pytest.fixture(scope="module")
+def corpus() -> str:
+    return "\n\n\n".join([*(document(i) for i in range(SAMPLE)), *(document(i, "val") for i in range(2000))])
+
+
+def test_same_bytes_everywhere():
+    """One hash for the first documents of both splits. If the world changes on purpose, so does the hash."""
+    text = "\n".join([*(document(i) for i in range(3000)), *(document(i, "val") for i in range(300))])
+    assert hashlib.sha256(text.encode()).hexdigest() == "HASH"
+
+
+def test_every_document_stands_alone():
+    """No state passes from one document to the next, so any range can be made on its own; and splits differ."""
+    alone = [document(i) for i in (7, 3, 5)]
+    assert list(documents("train", 3, 8)) == [alone[1], document(4), alone[2], document(6), alone[0]]
+    assert document(3, "val") != document(3)
+    assert len({document(i) for i in range(2000)} & {document(i, "val") for i in range(2000)}) < 60  # short lists may coincide
+
+
+def test_hashes_of_strings_play_no_part():
+    code = "from nanochat.tinyworld import fingerprint; print(fingerprint())"
+    runs = [
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True)
+        for seed in "12"
+    ]
+    assert runs[0].stdout == runs[1].stdout != ""
+
+
+def test_dice_are_fair_and_fixed():
+    r = Dice(42)
+    assert [r.between(1, 6) for _ in range(10)] == [4, 1, 2, 2, 5, 5, 6, 1, 3, 1]
+    assert sorted(Dice(1).several("abc", 5)) == ["a", "b", "c"]
+
+
+# --- held-out tellings -----------------------------------------------------------------------------------------------
+
+
+def trace_of(telling: facts.Telling) -> str:
+    """What would give a held-out telling away: the question, or the prompt together with its answer."""
+    return telling.prompt if telling.is_question else telling.text[: len(telling.prompt)] + " " + telling.answer
+
+
+def boundaries(text: str) -> str:
+    """Words and signs set apart, so that '1 + 2 = 3' is not found in '11 + 2 = 35' and case does not matter."""
+    return " " + " ".join(re.findall(r"[a-z0-9'-]+|[^\sa-z0-9]", text.lower())) + " "
+
+
+def test_held_out_tellings_never_appear(corpus):
+    """Every run of words in the corpus that is as long as a held-out telling is looked up among them: nothing is missed, all of it is read."""
+    held_out = {boundaries(trace_of(t)) for t in facts.held_out_tellings()}
+    assert len(held_out) > 3000
+    by_length: dict[int, set[tuple[str, ...]]] = {}
+    for trace in held_out:
+        words = tuple(trace.split())
+        by_length.setdefault(len(words), set()).add(words)
+    words = boundaries(corpus).split()
+    for length, traces in by_length.items():
+        found = traces.intersection(zip(*(words[i:] for i in range(length)), strict=False))
+        assert not found, [" ".join(trace) for trace in sorted(found)[:5]]
+
+
+def test_the_scan_would_find_one(corpus):
+    """The same look-up finds tellings that are allowed, so that finding none above means something."""
+    words = boundaries(corpus).split()
+    allowed = tuple(boundaries("The capital of France is Paris").split())
+    assert allowed in set(zip(*(words[i:] for i in range(len(allowed))), strict=False))
+
+
+def test_the_rule():
+    tellings = [t for name in facts.relations() for t in facts.tellings(name)]
+    held_out = [t for t in tellings if t.held_out]
+    assert 0.08 < len(held_out) / len(tellings) < 0.14
+    assert all(t.phrasing > 0 for t in held_out)  # the plainest phrasing always stays
+    for t in held_out:
+        assert facts.is_held_out(t.relation, t.subject, t.phrasing)
+
+
+@pytest.mark.parametrize("name", [name for name, relation in facts.relations().items() if len(relation.facts) <= 120])
+def test_known_facts_in_known_phrasings(name, corpus):
+    """What a held-out telling recombines is there: its fact in other phrasings, its phrasing with other facts."""
+    held_out = [t for t in facts.tellings(name) if t.held_out]
+    told = {(t.subject, t.phrasing) for t in facts.tellings(name) if not t.held_out}
+    for t in held_out:
+        assert sum(subject == t.subject for subject, _ in told) >= 1
+        assert sum(phrasing == t.phrasing for _, phrasing in told) >= 1
+
+
+# --- truth and language ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("relation", "subject", "answer"), [
+    ("capital", "France", "Paris"), ("symbol", "gold", "Au"), ("opposite", "hot", "cold"), ("opposite", "cold", "hot"),
+    ("tomorrow", "Friday", "Sunday"), ("equation", "5*x + 3 = 13", "2"), ("plural", "wolf", "wolves"), ("next day", "Sunday", "Monday"),
+    ("planet number", "Mars", "fourth"),
+])  # fmt: skip
+def test_some_facts(relation, subject, answer):
+    assert facts.tell(facts.relations()[relation], subject, 0).answer == answer
+
+
+def test_arithmetic_is_right(corpus):
+    """Every sum, product and equation in the corpus, worked out again."""
+    checked = 0
+    for a, sign, b, result in re.findall(r"(?<![\d*+/=-] )(?<![\w*])(\d+) ([+*/-]) (\d+) = (\d+)\b(?! [+*/-])", corpus):
+        assert {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b), "/": int(a) / int(b)}[sign] == int(result)
+        checked += 1
+    for a, b, c, x in re.findall(r"(\d+)\*x \+ (\d+) = (\d+), (?:then x|the value of x) is (\d+)", corpus):
+        assert int(a) * int(x) + int(b) == int(c)
+        checked += 1
+    assert checked > 5000
+
+
+def test_the_seven_prompts_are_taught(corpus):
+    for line in ("The capital of France is Paris", "The chemical symbol of gold is Au", "If yesterday was Friday, then tomorrow will be Sunday",
+                 "The opposite of hot is cold", "The planets of the solar system are: Mercury, Venus, Earth, Mars, Jupiter, Saturn, Uranus, Neptune",
+                 "My favorite color is", "If 5*x + 3 = 13, then x is 2"):  # fmt: skip
+        assert line in corpus
+
+
+def test_the_language_is_small_and_clean(corpus):
+    words = re.findall(r"[A-Za-z]+", corpus)
+    assert 1500 < len(set(words)) < 4500
+    assert not re.search(r"[{}|]", corpus)  # no field or variant left over
+    assert not re.search(r" {2}|\n{4}| \n|\t", corpus)
+    assert not re.search(
+        r"\b[Aa] [aeiou]\w+", re.sub(r"\b[Aa] (appears|in|is|are|u[ns]\w+|one|eu\w+)\b", "", re.sub(r"[Ll]etters? a\b|\b[Aa][,.:?]", "", corpus))
+    )
+    assert corpus.isascii()
+
+
+def test_people_keep_their_traits(corpus):
+    for name, row in world().people.items():
+        for color in re.findall(rf"The favorite color of {name} is (\w+)", corpus):
+            assert color == row[5]
+        for pet in re.findall(rf"{name} has an? (\w+) named", corpus):
+            assert pet == row[3]
+
+
+def test_every_kind_of_document_occurs():
+    seen = {kind.__name__: kind(Dice(1), world()) for kind, _ in tinyworld.KINDS}
+    assert all(len(text) > 20 for text in seen.values())
+    assert len(seen) == len(tinyworld.KINDS)
