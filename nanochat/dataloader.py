@@ -133,7 +133,7 @@ class Stream:
             elif len(self.buffer):
                 return
             elif self.documents == 0:  # and there never will be any: rather stop than search for ever
-                raise UserError(f"the data set is so small that data stream {self.index} of {self.streams} has no document: use fewer ranks or more data")
+                raise UserError(f"so little data that data stream {self.index} of {self.streams} has no document: use fewer ranks or more data")
             else:
                 self.epoch, self.shard, self.dealt, self.taken = self.epoch + 1, 0, 0, 0
                 self.texts = self._rest_of_epoch()
@@ -287,7 +287,10 @@ class _Rows:
         at = {s: state.streams[s] if state else StreamState() for s in mine}
         self.streams = {s: Stream(s, streams, shards, tokenizer, self.row_tokens, buffer_size, at[s]) for s in mine}
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, LoaderState]]:
+    def __iter__(self) -> Iterator[tuple["torch.Tensor", "torch.Tensor", LoaderState]]:
+        import torch
+
+        pinned = self.compute.device.type == "cuda"  # page-locked memory lets the copy to the GPU run while the GPU computes
         states = {s: stream.state() for s, stream in self.streams.items()}
         world_size, rank = self.compute.world_size, self.compute.rank
         while True:
@@ -297,19 +300,16 @@ class _Rows:
                 self.streams[s].fill(row)
             self.row += self.batch_size * world_size
             states = states | {s: self.streams[s].state() for s in set(turns)}  # a new dict: the old one belongs to the batch before
-            yield batch, LoaderState(self.row, self.row_tokens, self.n_streams, states)
+            # Copied here, by numpy, because here is the prefetching thread, and torch would wake its threads for it.
+            x, y = (torch.from_numpy(np.ascontiguousarray(part)) for part in (batch[:, :-1], batch[:, 1:]))
+            if pinned:
+                x, y = x.pin_memory(), y.pin_memory()
+            yield x, y, LoaderState(self.row, self.row_tokens, self.n_streams, states)
 
 
-def _on_device(batches: Iterator[tuple[np.ndarray, LoaderState]], compute: Compute) -> Iterator:
-    import torch
-
-    for batch, state in batches:
-        tokens = torch.from_numpy(batch)
-        if compute.device.type == "cuda":  # page-locked memory lets the copy run while the GPU computes
-            tokens = tokens.pin_memory().to(compute.device, non_blocking=True)
-        else:
-            tokens = tokens.to(compute.device)
-        yield tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous(), state
+def _on_device(batches: Iterator[tuple["torch.Tensor", "torch.Tensor", LoaderState]], compute: Compute) -> Iterator:
+    for x, y, state in batches:
+        yield x.to(compute.device, non_blocking=True), y.to(compute.device, non_blocking=True), state
 
 
 def _prefetched(items: Iterable, depth: int = PREFETCHED_BATCHES) -> Iterator:
@@ -360,3 +360,6 @@ def _check_state(state: LoaderState, streams: int, sequence_len: int, compute: C
         raise UserError(
             f"the run was saved with --max-seq-len {state.row_tokens - 1}, not {sequence_len}: its buffered documents are cut for that length"
         )
+    missing = [s for s in range(compute.rank, streams, compute.world_size) if s not in state.streams]
+    if missing:
+        raise UserError(f"the saved state lacks data streams {missing}: put together the states of all ranks of that run")

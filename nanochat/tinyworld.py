@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from nanochat import tinyworld_facts as facts
 from nanochat import tinyworld_plots as plots
-from nanochat.tinyworld_facts import ALPHABET, DAYS, MONTHS, PLANETS, RAINBOW, SEASONS, article, capital, listing, number_word
+from nanochat.tinyworld_facts import ALPHABET, DAYS, MONTHS, PLANETS, RAINBOW, SEASONS, Telling, article, capital, listing, number_word
 
 SPLITS = {"train": 0, "val": 1}
 
@@ -46,9 +46,9 @@ class World(NamedTuple):
 
     subjects: dict[str, tuple[str, ...]]
     says: dict[str, dict[str, list[str]]]  # statements: "The capital of France is Paris."
-    asks: dict[str, dict[str, list[tuple[str, str]]]]  # ("What is the capital of France?", "The capital is Paris."); only subjects with any
+    asks: dict[str, dict[str, list[Telling]]]  # questions; only subjects that have any
     askable: dict[str, tuple[str, ...]]
-    answers: dict[str, tuple[str, ...]]  # the different short answers to the questions of a relation, for multiple choice
+    answers: dict[tuple[str, int], tuple[str, ...]]  # (relation, phrasing) → the different answers to that question, for multiple choice
     people: dict[str, list[str]]
     children: tuple[str, ...]
     adults: tuple[str, ...]
@@ -64,24 +64,36 @@ def world() -> World:
             if t.held_out:
                 continue
             if t.is_question:
-                asks[name].setdefault(t.subject, []).append((t.prompt, t.text, t.answer))
+                asks[name].setdefault(t.subject, []).append(t)
+                answers.setdefault((name, t.phrasing), {})[t.answer] = None  # a dict keeps the order, a set would not
             else:
                 says[name][t.subject].append(t.text)
-        answers[name] = tuple(dict.fromkeys(answer for forms in asks[name].values() for _, _, answer in forms))
     people = {row[0]: row for row in facts.rows(facts.PEOPLE)}
     children = tuple(name for name, row in people.items() if row[1] in ("girl", "boy"))
     adults = tuple(name for name in people if name not in children)
-    return World({n: tuple(s) for n, s in says.items()}, says, asks, {n: tuple(a) for n, a in asks.items()}, answers, people, children, adults)
+    return World(
+        subjects={name: tuple(subjects) for name, subjects in says.items()},
+        says=says,
+        asks=asks,
+        askable={name: tuple(subjects) for name, subjects in asks.items()},
+        answers={key: tuple(different) for key, different in answers.items()},
+        people=people,
+        children=children,
+        adults=adults,
+    )
+
+
+PLAIN = 0.25  # how often a fact is told in the plainest of its phrasings for sure: a small model learns from repetition first
 
 
 def say(r: Dice, w: World, relation: str, subject: str | None = None) -> str:
     """A fact in one of the phrasings that the corpus may use."""
-    by_subject = w.says[relation]
-    return r.pick(by_subject[subject or r.pick(w.subjects[relation])])
+    forms = w.says[relation][subject or r.pick(w.subjects[relation])]
+    return forms[0] if r.chance(PLAIN) else r.pick(forms)
 
 
-def ask(r: Dice, w: World, relation: str, subject: str | None = None) -> tuple[str, str, str]:
-    """A question, the sentence that answers it, and the answer alone."""
+def ask(r: Dice, w: World, relation: str, subject: str | None = None) -> Telling:
+    """A question: its prompt is what is asked, its text the sentence that answers, its answer that answer alone."""
     by_subject = w.asks[relation]
     return r.pick(by_subject[subject if subject in by_subject else r.pick(w.askable[relation])])
 
@@ -121,7 +133,7 @@ class Scene(dict):
 
 def _money(r: Dice, s: Scene) -> dict[str, str]:
     """The coins of the market story must add up, so they are thrown together."""
-    coins, price, price2 = r.between(10, 20), r.between(2, 8), r.between(1, 12)
+    coins, price, price2 = r.between(10, 20), r.between(2, 8), r.between(2, 12)
     left = coins - price
     ending = plots.COINS_ENOUGH if price2 < left else plots.COINS_EXACT if price2 == left else plots.COINS_SHORT
     fields = {"coins": str(coins), "price": str(price), "left": str(left), "price2": str(price2), "rest": str(left - price2)}
@@ -135,7 +147,7 @@ def _shares(r: Dice, s: Scene) -> dict[str, str]:
 
 
 def _equation(r: Dice, s: Scene) -> dict[str, str]:
-    a, b, x = r.between(2, 9), r.between(1, 10), r.between(1, 10)
+    a, b, x = r.between(2, 5), r.between(1, 5), r.between(1, 10)
     return {"eq": f"{a}*x + {b} = {a * x + b}", "eq_a": str(a), "eq_b": str(b), "eq_x": str(x), "eq_cb": str(a * x), "eq_c": str(a * x + b),
             "eq_ax": f"{a}*x = {a * x}"}  # fmt: skip
 
@@ -164,6 +176,11 @@ def _days(r: Dice, s: Scene) -> dict[str, str]:
     return {"day": days[0], "day2": days[1], "day3": days[2], "tomorrow": DAYS[(DAYS.index(days[0]) + 1) % 7]}
 
 
+def _schoolday(r: Dice, s: Scene) -> dict[str, str]:
+    day = r.below(5)
+    return {"schoolday": DAYS[day], "dayafter": DAYS[day + 1]}
+
+
 def _animal(r: Dice, s: Scene) -> dict[str, str]:
     animal = r.pick(plots.STORY_ANIMALS)
     return {"animal": animal, "a_animal": article(animal), "eats": _food_of(animal)}
@@ -188,6 +205,31 @@ def _country(r: Dice, s: Scene) -> dict[str, str]:
     return {"country": country, "capital": facts.relations()["capital"].facts[country]["o"]}
 
 
+def _clock(r: Dice, s: Scene) -> dict[str, str]:
+    """The clock stops at one hour, school ends at the next, and by now it is later than that."""
+    stopped, gap = r.between(1, 3), r.between(2, 3)
+    fields = {"clock": stopped, "clocknext": stopped + 1, "clocknow": stopped + gap, "clockgap": gap}
+    return {key: number_word(n) for key, n in fields.items()}
+
+
+def _addition(r: Dice, s: Scene) -> dict[str, str]:
+    """Two numbers above twenty, whose ones make more than nine and whose tens do not."""
+    tens_a, tens_b, ones_a = r.between(2, 4), r.between(2, 4), r.between(1, 9)
+    ones_b = r.between(10 - ones_a, 9)
+    a, b, ones, tens = 10 * tens_a + ones_a, 10 * tens_b + ones_b, ones_a + ones_b, tens_a + tens_b
+    return {"add_a": str(a), "add_b": str(b), "add_sum": str(a + b), "add_a1": str(ones_a), "add_b1": str(ones_b), "add_ones": str(ones),
+            "add_one": str(ones - 10), "add_at": str(tens_a), "add_bt": str(tens_b), "add_t": str(tens), "add_tens": str(tens + 1)}  # fmt: skip
+
+
+def _forecast(r: Dice, s: Scene) -> dict[str, str]:
+    (sky, news), (sky2, news2) = r.several(plots.FORECASTS, 2)
+    return {"sky": sky, "skynews": news, "sky2": sky2, "skynews2": news2}
+
+
+def _shopping(r: Dice, s: Scene) -> dict[str, str]:
+    return dict(zip(("item", "item2", "item3", "item4"), r.several(plots.SHOPPING, 4), strict=True))
+
+
 def _letter(r: Dice, s: Scene) -> str:
     return r.pick(("Hello! I live in {capital}. Who will find this?", "Greetings from {capital}! Please write to me.",
                    "I am a child from {capital}, and I am {age} years old. Who are you?")).format_map(s)  # fmt: skip
@@ -203,10 +245,15 @@ FIELDS: dict[str, Callable[[Dice, Scene], str | dict[str, str]]] = {
     **dict.fromkeys(("count", "counting"), _counting),
     **dict.fromkeys(("place", "place2", "place3"), _places),
     **dict.fromkeys(("day", "day2", "day3", "tomorrow"), _days),
+    **dict.fromkeys(("schoolday", "dayafter"), _schoolday),
     **dict.fromkeys(("animal", "a_animal", "eats"), _animal),
     **dict.fromkeys(("fabled", "a_fabled", "fabledeats"), _fabled),
     **dict.fromkeys(("planet", "planetfact"), _planet),
     **dict.fromkeys(("country", "capital"), _country),
+    **dict.fromkeys(("clock", "clocknext", "clocknow", "clockgap"), _clock),
+    **dict.fromkeys(("add_a", "add_b", "add_sum", "add_a1", "add_b1", "add_ones", "add_one", "add_at", "add_bt", "add_t", "add_tens"), _addition),
+    **dict.fromkeys(("sky", "skynews", "sky2", "skynews2"), _forecast),
+    **dict.fromkeys(("item", "item2", "item3", "item4"), _shopping),
     "month": lambda r, s: r.pick(MONTHS),
     "date": lambda r, s: str(r.between(1, 28)),
     "hour": lambda r, s: number_word(r.between(2, 7)),
@@ -215,11 +262,16 @@ FIELDS: dict[str, Callable[[Dice, Scene], str | dict[str, str]]] = {
     "spot": lambda r, s: r.pick(plots.SPOTS),
     "spot2": lambda r, s: r.pick([spot for spot in plots.SPOTS if spot != s["spot"]]),
     "a_junk": lambda r, s: article(r.pick(plots.JUNK)),
-    "a_junk2": lambda r, s: article(r.pick(plots.JUNK)),
+    "a_junk2": lambda r, s: article(r.pick([junk for junk in plots.JUNK if article(junk) != s["a_junk"]])),
     "thing": lambda r, s: r.pick(plots.THINGS),
     "goods": lambda r, s: r.pick(plots.GOODS),
+    "a_color": lambda r, s: article(s["color"]),
+    "a_mcolor": lambda r, s: article(s["mcolor"]),
     "a_pet": lambda r, s: article(s["pet"]),
     "petkind": lambda r, s: s["pet"],
+    "bird": lambda r, s: r.pick(plots.BIRDS),
+    "mgift": lambda r, s: plots.GIFTS[s["mjob"]],
+    "fplaypart": lambda r, s: plots.PLAY_PARTS[s["fhobby"]],
     "moral": lambda r, s: r.pick(plots.MORALS),
     "letter": _letter,
     "schoolfact": lambda r, s: say(r, s.w, r.pick(SCHOOL_RELATIONS)),
@@ -304,11 +356,11 @@ ENTRIES = (
 
 # How often a relation is asked or told, by weight: the hard ones and those with many facts more often.
 WEIGHTS = {
-    "capital": 8, "continent": 3, "language": 2, "symbol": 5, "atomic number": 2, "state": 1, "opposite": 6, "eats": 3, "lives": 2, "young": 2,
+    "capital": 9, "continent": 3, "language": 2, "symbol": 6, "atomic number": 2, "state": 1, "opposite": 8, "eats": 3, "lives": 2, "young": 2,
     "sound": 2, "legs": 1, "class": 2, "bigger": 3, "color": 4, "past": 3, "plural": 3, "kind": 2, "material": 2, "does": 1, "works": 1, "amount": 2,
     "sides": 1, "part for": 1, "tool for": 2, "place for": 1, "tomorrow": 2, "next day": 2, "previous day": 1, "next month": 1, "previous month": 1,
     "month number": 1, "month length": 1, "planet number": 1, "next planet": 1, "next number": 2, "next letter": 2, "in words": 2, "spell": 4,
-    "length": 3, "first letter": 2, "last letter": 2, "count letter": 3, "sum": 8, "difference": 5, "product": 5, "quotient": 3, "equation": 8,
+    "length": 3, "first letter": 2, "last letter": 2, "count letter": 3, "sum": 8, "difference": 5, "product": 5, "quotient": 3, "equation": 12,
     "larger": 3, "pet": 2, "favorite color": 1, "favorite food": 1, "hobby": 1, "profession": 1,
 }  # fmt: skip
 
@@ -335,24 +387,28 @@ def quiz(r: Dice, w: World) -> str:
     one_kind = r.pick(_deck()) if r.chance(0.4) else None
     pairs = []
     for _ in range(r.between(2, 6)):
-        question, sentence, short = ask(r, w, one_kind or r.pick(_deck()))
-        answer = sentence if r.chance(0.6) else capital(short) + ("." if q == "" else "")
-        pairs.append(f"{q}{question}{chr(10) if q else ' '}{a}{answer}")
+        t = ask(r, w, one_kind or r.pick(_deck()))
+        answer = t.text if r.chance(0.6) else alone(t) + ("." if q == "" else "")
+        pairs.append(f"{q}{t.prompt}{chr(10) if q else ' '}{a}{answer}")
     return gap.join(pairs)
+
+
+def alone(t: Telling) -> str:
+    """The answer by itself, with a capital, unless it is about letters."""
+    return t.answer if t.relation in ("spell", "first letter", "last letter", "next letter") else capital(t.answer)
 
 
 def choices(r: Dice, w: World) -> str:
     """Multiple choice, with the letter and the answer."""
     items = []
     for _ in range(r.between(1, 4)):
-        name = r.pick(CHOICE_RELATIONS)
-        question, _, answer = ask(r, w, name)
-        answer = capital(answer)
-        wrong = r.several([c for c in w.answers[name] if capital(c) != answer], 3)
+        t = ask(r, w, r.pick(CHOICE_RELATIONS))
+        answer = alone(t)
+        wrong = r.several([other for other in w.answers[t.relation, t.phrasing] if other != t.answer], 3)
         options = r.several([answer, *map(capital, wrong)], 4)
         lines = "\n".join(f"{letter}. {option}" for letter, option in zip("ABCD", options, strict=False))
         mark = "ABCD"[options.index(answer)]
-        items.append(f"{question}\n{lines}\nAnswer: {mark}. {answer}" if r.chance(0.7) else f"{question}\n{lines}\nAnswer: {mark}")
+        items.append(f"{t.prompt}\n{lines}\nAnswer: {mark}" + (f". {answer}" if r.chance(0.7) else ""))
     return "\n\n".join(items)
 
 
@@ -363,18 +419,25 @@ CHOICE_RELATIONS = ("capital", "capital", "symbol", "opposite", "eats", "young",
 def dialogue(r: Dice, w: World) -> str:
     """Two people of the village meet and talk, mostly about what they know."""
     s = Scene(r, w)
-    speakers = (s["H"], r.pick((s["F"], s["M"])))
-    lines = [r.pick(GREETINGS).format_map(s), r.pick(REPLIES).format_map(s)]
+    partner = r.pick("FM")
+    s["Theirpet"] = s["Fpet" if partner == "F" else "Mpet"]
+    speakers = (s["H"], s[partner])
+    greeting, replies = r.pick(OPENINGS)
+    lines = [greeting.format_map(s), r.pick(replies).format_map(s)]
     one_kind = r.pick(_deck())
     for _ in range(r.between(1, 4)):
-        question, sentence, _ = ask(r, w, one_kind if r.chance(0.5) else r.pick(_deck()))
-        lines += [r.pick(LEAD_INS) + question, sentence]
-        if r.chance(0.3):
-            lines[-1] += r.pick(FLOURISHES)
+        t = ask(r, w, one_kind if r.chance(0.5) else r.pick(_deck()))
+        lines += [r.pick(LEAD_INS) + t.prompt, t.text + (r.pick(FLOURISHES) if r.chance(0.3) else "")]
+        if t.relation in FOLLOW_UPS and r.chance(0.3):
+            other = r.pick(w.subjects[t.relation])
+            lines += [r.pick(("And what about {}?", "And {}?", "What about {}?")).format(other), say(r, w, t.relation, other)]
     lines += [r.pick(THANKS), r.pick(GOODBYES).format_map(s)]
     if r.chance(0.5):
         return "\n".join(f"{speakers[i % 2]}: {line}" for i, line in enumerate(lines))
     return "\n".join(_spoken(r, speakers[i % 2], line) for i, line in enumerate(lines))
+
+
+FOLLOW_UPS = ("capital", "continent", "language", "symbol", "opposite", "color", "past", "plural", "favorite color", "favorite food", "hobby")
 
 
 def _spoken(r: Dice, speaker: str, line: str) -> str:
@@ -383,14 +446,17 @@ def _spoken(r: Dice, speaker: str, line: str) -> str:
     return f'"{quoted}" {verb} {speaker}.'
 
 
-GREETINGS = ("Good morning!", "Hello! How are you?", "Good evening. Do you have a moment?", "Hello! I am learning for school.", "Hi! It is a {weather} day today.",
-             "Hello! Are you going to the {spot}?", "Good to see you! How is {Pet}?")  # fmt: skip
-REPLIES = (
-    "Good to see you!",
-    "Hello! I am fine, thank you.",
-    "Of course. What would you like to know?",
-    "Hello! How can I help you?",
-    "Welcome! Sit down, please.",
+OPENINGS = (
+    ("Good morning!", ("Good morning! How can I help you?", "Good morning to you too!", "Good to see you!")),
+    ("Hello! How are you?", ("I am fine, thank you.", "Very well, and you look well too.", "I am a little tired, but I am fine.")),
+    ("Good evening. Do you have a moment?", ("Of course. What would you like to know?", "For you, always.", "Yes. Sit down, please.")),
+    ("Hello! I am learning for school.", ("That is good. Ask me what you like.", "Can I help you?", "Then let us practice.")),
+    ("Hi! It is a {weather} day today.", ("Yes, it is.", "It is. What are you doing?", "I like days like this.")),
+    ("Hello! Are you going to the {spot}?", ("Yes. Come along!", "No, I have time. What is it?", "Yes, but I am in no hurry.")),
+    (
+        "Good to see you! How is {Theirpet}?",
+        ("{Theirpet} is fine, thank you.", "{Theirpet} is asleep. What can I do for you?", "Very well! And {Pet}?"),
+    ),
 )
 LEAD_INS = ("", "", "", "I have a question. ", "Tell me something. ", "I was wondering. ", "One more question. ", "Can you help me? ")
 FLOURISHES = (" I am sure of that.", " I learned it at school.", " That is easy.", " I read it in a book.", " Everybody in Fernhill knows that.")
@@ -446,10 +512,23 @@ def word_problem(r: Dice, w: World) -> str:
 
 def sums(r: Dice, w: World) -> str:
     """A page of exercises with the answers."""
-    relations = r.pick((("sum",), ("sum", "difference"), ("product",), ("product", "quotient"), ("equation",), ("equation",), ("larger",),
+    relations = r.pick((("sum",), ("sum", "difference"), ("product",), ("product", "quotient"), ("equation",), ("equation",), ("equation",), ("equation",), ("larger",),
                         ("sum", "difference", "product", "quotient")))  # fmt: skip
     lines = [say(r, w, r.pick(relations)) for _ in range(r.between(4, 9))]
     return "\n".join(lines)
+
+
+def solving(r: Dice, w: World) -> str:
+    """An equation, solved step by step, and what comes of it."""
+    a, b, x = r.between(2, 5), r.between(1, 5), r.between(1, 10)
+    c, equation = a * x + b, f"{a}*x + {b} = {a * x + b}"
+    start = r.pick((f"Let us think about {equation}.", f"We look for x in {equation}.", f"Here is an equation: {equation}."))
+    steps = r.pick((
+        f"We take {b} from both sides: {c} - {b} = {a * x}, so {a}*x = {a * x}. Then we divide by {a}: {a * x} / {a} = {x}, so x = {x}.",
+        f"Without the {b} it is {a}*x = {a * x}. And {a * x} / {a} = {x}.",
+        f"Which number times {a} makes {a * x}? It is {x}, because {a} * {x} = {a * x}. And {a * x} + {b} = {c}.",
+    ))  # fmt: skip
+    return f"{start} {steps} {say(r, w, 'equation', equation)}"
 
 
 def times_table(r: Dice, w: World) -> str:
@@ -514,8 +593,8 @@ def counting(r: Dice, w: World) -> str:
 
 
 KINDS: tuple[tuple[Callable[[Dice, World], str], int], ...] = (
-    (story, 24), (entry, 16), (remarks, 15), (quiz, 12), (choices, 5), (dialogue, 10), (word_problem, 7), (sums, 7), (times_table, 1),
-    (sequence, 5), (spelling, 4), (counting, 2), (how_to, 4), (letter, 5),
+    (story, 18), (entry, 16), (remarks, 20), (quiz, 13), (choices, 6), (dialogue, 9), (word_problem, 7), (sums, 9), (times_table, 1), (solving, 3),
+    (sequence, 6), (spelling, 4), (counting, 2), (how_to, 4), (letter, 5),
 )  # fmt: skip
 
 

@@ -666,9 +666,9 @@ ATOMIC_NUMBER = ("The atomic number of {s} is {o}.", "An atom of {s} has this ma
                  "Element number {o} in the periodic table is {s}.", "In the periodic table, {s} stands at number {o}.")  # fmt: skip
 STATE = ("{S} is a {o}.", "Is {s} a gas or a metal?|It is a {o}.", "The element {s} is a {o}.", "Chemists know that {s} is a {o}.",
          "What kind of element is {s}?|{S} is a {o}.", "When we sort the elements, we call {s} a {o}.")  # fmt: skip
-OPPOSITE = ("The opposite of {s} is {o}.", "What is the opposite of {s}?|The opposite is {o}.", "The reverse of {s} is {o}.",
+OPPOSITE = ("The opposite of {s} is {o}.", "What is the opposite of {s}?|The opposite is {o}.", "If you turn {s} into its opposite, it becomes {o}.",
             "Here are two opposite words: {s} and {o}.", "The word that means the reverse of {s} is {o}.", "Say the opposite of {s}.|{O}.",
-            "For {s} the opposite word is {o}.", "Which word is the opposite of {s}?|It is {o}.", "When you turn {s} around, you get {o}.")  # fmt: skip
+            "For {s} the opposite word is {o}.", "Which word is the opposite of {s}?|It is {o}.")  # fmt: skip
 EATS = ("{A} eats {o}.", "{P} eat {o}.", "What do {p} eat?|They eat {o}.", "The food of {a} is {o}.", "A hungry {s} looks for {o}.",
         "If you want to feed {a}, bring {o}.", "What does {a} like to eat?|It likes {o}.", "When {p} are hungry, they eat {o}.")  # fmt: skip
 LIVES = ("{P} live {o}.", "Where do {p} live?|They live {o}.", "{A} lives {o}.", "The home of {p} is found {o}.", "You can find {p} {o}.",
@@ -700,7 +700,7 @@ SIDE = ("{A} has {o} sides.", "How many sides does {a} have?|It has {o} sides.",
 PART_FOR = ("We {s} with our {o}.", "Which part of the body do we use to {s}?|We use our {o}.", "To {s}, you need your {o}.",
             "What do you {s} with?|With your {o}.", "With no {o} nobody could {s}.", "It is thanks to our {o} that we can {s}.")  # fmt: skip
 TOOL_FOR = ("To {s}, you use {o}.", "What do you need to {s}?|You need {o}.", "If you want to {s}, take {o}.", "People use {o} to {s}.",
-            "Which thing helps you to {s}?|{O} helps.", "It is easier to {s} with {o}.")  # fmt: skip
+            "Which thing helps you to {s}?|{O} will help.", "It is easier to {s} with {o}.")  # fmt: skip
 PLACE_FOR = ("You can {s} at the {o}.", "Where can you {s}?|At the {o}.", "To {s}, go to the {o}.", "People go to the {o} to {s}.",
              "If you want to {s}, the right place is the {o}.", "Which place would you visit to {s}?|I would visit the {o}.")  # fmt: skip
 TOMORROW = ("If yesterday was {s}, then tomorrow will be {o}.", "Yesterday was {s}, so tomorrow is {o}.", "Yesterday was {s}. What day is tomorrow?|Tomorrow is {o}.",
@@ -805,7 +805,8 @@ def _equations() -> dict[str, dict[str, str]]:
     for x in range(1, 11):
         for a in range(2, 10):
             facts[f"{a}*x = {a * x}"] = x
-            for b in range(1, 11):
+        for a in range(2, 6):
+            for b in range(1, 6):
                 facts[f"{a}*x + {b} = {a * x + b}"] = x
         for b in range(1, 11):
             facts[f"x + {b} = {x + b}"] = x

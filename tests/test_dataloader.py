@@ -253,6 +253,9 @@ def test_unfitting_states_are_refused(tmp_path, monkeypatch):
         batches(1, name, 2, 31, compute=rank_of(0, 3), state=state)
     with pytest.raises(UserError, match="--max-seq-len 31"):
         batches(1, name, 2, 63, state=state)
+    (_, _, half), *_ = batches(1, name, 2, 31, compute=rank_of(0, 2))
+    with pytest.raises(UserError, match=r"lacks data streams \[1, 3, 5, 7\]"):
+        batches(1, name, 2, 31, state=half)
 
 
 def test_an_empty_buffer_survives_the_disk(tmp_path):
