@@ -478,7 +478,7 @@ def word_problem(r: Dice, w: World) -> str:
         s["H"],
         s["F"],
         s["he"],
-        r.pick(("apples", "eggs", "nuts", "coins", "books", "stones", "buttons", "candles", "pears", "cookies")),
+        r.pick(("apples", "eggs", "nuts", "books", "stones", "buttons", "candles", "pears", "cookies")),
     )
     form = r.below(6)
     a, b, c = r.between(2, 20), r.between(2, 10), r.between(2, 9)

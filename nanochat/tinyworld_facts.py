@@ -585,18 +585,18 @@ climb onto a roof|a ladder
 catch fish|a net
 light a dark room|a lamp"""
 
-PLACES_FOR = """borrow books|library
-buy bread|bakery
-see a doctor|clinic
-catch a train|station
-learn to read|school
-post a letter|post office
-see old paintings|museum
-swim in summer|lake
-see a play|theater
-buy vegetables|market
-board an airplane|airport
-grind grain|mill"""
+PLACES_FOR = """borrow books|the library
+buy bread|the bakery
+see a doctor|the clinic
+catch a train|the station
+learn to read|the school
+post a letter|the post office
+see old paintings|the museum
+swim in summer|the lake
+see a play|the theater
+buy vegetables|the market
+board an airplane|the airport
+grind grain|the mill"""
 
 # The people of Fernhill, the village of the stories. Who they are never changes, from the first page of the corpus to the last.
 # name | kind | job or age | pet | pet's name | favorite color | favorite food | trait | hobby
@@ -701,8 +701,8 @@ PART_FOR = ("We {s} with our {o}.", "Which part of the body do we use to {s}?|We
             "What do you {s} with?|With your {o}.", "With no {o} nobody could {s}.", "It is thanks to our {o} that we can {s}.")  # fmt: skip
 TOOL_FOR = ("To {s}, you use {o}.", "What do you need to {s}?|You need {o}.", "If you want to {s}, take {o}.", "People use {o} to {s}.",
             "Which thing helps you to {s}?|{O} will help.", "It is easier to {s} with {o}.")  # fmt: skip
-PLACE_FOR = ("You can {s} at the {o}.", "Where can you {s}?|At the {o}.", "To {s}, go to the {o}.", "People go to the {o} to {s}.",
-             "If you want to {s}, the right place is the {o}.", "Which place would you visit to {s}?|I would visit the {o}.")  # fmt: skip
+PLACE_FOR = ("You can {s} at {o}.", "Where can you {s}?|At {o}.", "To {s}, go to {o}.", "People go to {o} to {s}.",
+             "If you want to {s}, the right place is {o}.", "Which place would you visit to {s}?|I would visit {o}.")  # fmt: skip
 TOMORROW = ("If yesterday was {s}, then tomorrow will be {o}.", "Yesterday was {s}, so tomorrow is {o}.", "Yesterday was {s}. What day is tomorrow?|Tomorrow is {o}.",
             "When {s} was yesterday, the day that comes tomorrow is {o}.", "If yesterday was {s}, what day will tomorrow be?|It will be {o}.",
             "Two days after {s} comes {o}.")  # fmt: skip
@@ -730,7 +730,7 @@ PLANET_NUMBER = ("{s} is the {o} planet from the sun.", "The {o} planet from the
                  "Counting from the sun, {s} is planet number {n}.", "Where does {s} stand among the planets?|It is the {o} from the sun.")  # fmt: skip
 NEXT_PLANET = ("The planet after {s} is {o}.", "Which planet comes after {s}?|{o} comes next.", "If you fly outward from {s}, the next planet is {o}.",
                "Just beyond {s} lies the path of {o}.")  # fmt: skip
-NEXT_NUMBER = ("The number after {s} is {o}.", "What comes after {s}?|{o} comes next.", "{s} plus one is {o}.", "Count on from {s}: the next number is {o}.",
+NEXT_NUMBER = ("The number after {s} is {o}.", "Which number comes after {s}?|{o} comes next.", "{s} plus one is {o}.", "Count on from {s}: the next number is {o}.",
                "Which number follows {s}?|{o}.")  # fmt: skip
 NEXT_LETTER = ("The letter after {s} is {o}.", "Which letter comes after {s}?|{o} comes next.", "In the alphabet, {s} is followed by {o}.",
                "After the letter {s} comes the letter {o}.")  # fmt: skip
@@ -740,9 +740,9 @@ SPELL = ("The word {s} is spelled {o}.", "How do you spell {s}?|{o}.", "{s}: {o}
          "If you put the letters {o} together, you get {s}.")  # fmt: skip
 LENGTH = ("The word {s} has {o} letters.", "How many letters are in the word {s}?|There are {o}.", "Count the letters of {s} and you get {o}.",
           "The word {s} is made of {o} letters.", "How long is the word {s}?|It has {o} letters.")  # fmt: skip
-FIRST_LETTER = ("The first letter of {s} is {o}.", "The word {s} begins with {o}.", "Which letter does {s} begin with?|It begins with {o}.",
+FIRST_LETTER = ("The first letter of {s} is {o}.", "The word {s} begins with {o}.", "Which letter does the word {s} begin with?|It begins with {o}.",
                 "What is the first letter of the word {s}?|{o}.")  # fmt: skip
-LAST_LETTER = ("The last letter of {s} is {o}.", "The word {s} ends with {o}.", "Which letter does {s} end with?|It ends with {o}.",
+LAST_LETTER = ("The last letter of {s} is {o}.", "The word {s} ends with {o}.", "Which letter does the word {s} end with?|It ends with {o}.",
                "What is the last letter of the word {s}?|{o}.")  # fmt: skip
 COUNT_LETTER = ("The letter {c} appears {o} in {w}.", "In the word {w}, the letter {c} appears {o}.", "How often does the letter {c} appear in {w}?|It appears {o}.",
                 "Look for {c} in the word {w}: you find it {o}.", "How many times is {c} in {w}?|The letter {c} is there {o}.")  # fmt: skip
@@ -879,7 +879,7 @@ def relations() -> dict[str, Relation]:
         "count letter": (COUNT_LETTER, _letter_counts(words)),
         "sum": (SUM, _arithmetic("+", ((a, b, a + b) for a in range(1, 21) for b in range(1, 21)))),
         "difference": (DIFFERENCE, _arithmetic("-", ((a, b, a - b) for a in range(2, 21) for b in range(1, a)))),
-        "product": (PRODUCT, _arithmetic("*", ((a, b, a * b) for a in range(1, 11) for b in range(1, 11)))),
+        "product": (PRODUCT, _arithmetic("*", ((a, b, a * b) for a in range(2, 11) for b in range(1, 11)))),
         "quotient": (QUOTIENT, _arithmetic("/", ((a * b, b, a) for a in range(1, 11) for b in range(2, 11)))),
         "equation": (EQUATION, _equations()),
         "larger": (LARGER, {f"{s}>{o}": _fields(str(s), str(o)) for s in range(2, 51) for o in range(1, s)}),

@@ -881,7 +881,7 @@ SPOTS = (
     "hill",
 )
 JUNK = ("old shoe", "rusty key", "gray feather", "broken cup", "wooden spoon", "ball of wool", "round stone", "torn map", "tin box", "lost glove")
-THINGS = ("scarf", "hat", "cup", "box", "book", "lamp", "ball", "boat", "drum", "pencil", "bag", "kite", "mitten", "whistle", "bell")
+THINGS = ("scarf", "hat", "cup", "spoon", "book", "lamp", "ball", "boat", "drum", "pencil", "bag", "kite", "mitten", "whistle", "bell")
 GOODS = ("bread", "cheese", "eggs", "flour", "honey", "butter", "apples", "carrots", "fish", "potatoes", "salt", "wool")
 WEATHERS = ("sunny", "cold", "windy", "warm", "foggy", "rainy", "bright", "cloudy")
 STORY_ANIMALS = ("rabbit", "hedgehog", "squirrel", "deer", "goat", "duck", "goose", "mouse", "sheep", "crow", "frog", "swan")
