@@ -26,7 +26,6 @@ from nanochat.common import ArgumentParser, Compute
 from nanochat.dataloader import BUFFER_DOCUMENTS, BestFit, pretrain_batches
 from nanochat.tokenizer import Tokenizer, tokenizer_dir
 
-ROOT = Path(__file__).parent.parent
 RECIPE_RATE = 14_500  # tokens/s that the model of runs/runcpu.sh trains at on 2 cores
 GPU_RATE = 150_000  # tokens/s that one fast GPU of a node trains at: what one loader has to keep up with
 ROW = 2048 + 1
@@ -186,10 +185,10 @@ def bench_generation(megabytes: float) -> float:
 
 
 def slowest_help() -> tuple[float, str]:
-    times = {}
-    modules = ["nanochat.dataset", *(f"scripts.{path.stem}" for path in sorted((ROOT / "scripts").glob("*.py")) if path.stem != "__init__")]
+    root, times = Path(__file__).parent.parent, {}
+    modules = ["nanochat.dataset", *(f"scripts.{path.stem}" for path in sorted((root / "scripts").glob("*.py")) if path.stem != "__init__")]
     for module in modules:
-        times[module] = timed(lambda m=module: subprocess.run([sys.executable, "-m", m, "--help"], cwd=ROOT, capture_output=True, check=True))[0]
+        times[module] = timed(lambda m=module: subprocess.run([sys.executable, "-m", m, "--help"], cwd=root, capture_output=True, check=True))[0]
     slowest = max(times, key=times.get)
     show("slowest --help", f"{times[slowest]:8.2f} s ({slowest})")
     return times[slowest], slowest

@@ -31,6 +31,7 @@ class UserError(ValueError):
 def friendly_errors() -> Iterator[None]:
     """Around a script's main: a UserError becomes one message and exit code 1, Ctrl-C exit code 130."""
     try:
+        dtype_override()  # misspelt, it should end the first stage of a recipe and not the third
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
@@ -165,7 +166,7 @@ def compute_init(device_type: str = "") -> Compute:
         raise UserError(f"{local_rank + 1} ranks on this node but only {torch.cuda.device_count()} GPUs: lower torchrun's --nproc_per_node")
 
     device = torch.device(device_type, local_rank) if device_type == "cuda" else torch.device(device_type)
-    compute_dtype(device)  # a misspelt NANOCHAT_DTYPE should end the run here, not after the data has been prepared
+    dtype_override()
     torch.manual_seed(42)
     if device_type == "cuda":
         torch.cuda.set_device(device)
@@ -193,14 +194,19 @@ def compute_dtype(device: "torch.device") -> "torch.dtype":
     """The dtype of activations and matrix products. $NANOCHAT_DTYPE overrides what the device suggests."""
     import torch
 
-    wish = os.environ.get("NANOCHAT_DTYPE", "").strip().lower()
-    if wish:
-        if wish not in DTYPE_NAMES:
-            raise UserError(f"NANOCHAT_DTYPE={wish!r} is not a dtype: use bfloat16 (bf16), float16 (fp16) or float32 (fp32), or unset it")
-        return getattr(torch, DTYPE_NAMES[wish])
+    if wish := dtype_override():
+        return getattr(torch, wish)
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
     return torch.bfloat16 if device.type == "cpu" and cpu_has_bf16() else torch.float32
+
+
+def dtype_override() -> str | None:
+    """The dtype that $NANOCHAT_DTYPE asks for, by torch's name."""
+    wish = os.environ.get("NANOCHAT_DTYPE", "").strip().lower()
+    if wish and wish not in DTYPE_NAMES:
+        raise UserError(f"NANOCHAT_DTYPE={wish!r} is not a dtype: use bfloat16 (bf16), float16 (fp16) or float32 (fp32), or unset it")
+    return DTYPE_NAMES.get(wish)
 
 
 def cpu_has_bf16() -> bool:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from nanochat.common import Compute, UserError
-from nanochat.dataset import Dataset, open_dataset, open_shard, read_group
+from nanochat.dataset import open_dataset, open_shard, read_group
 from nanochat.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -164,6 +164,12 @@ class Shards:
             self.files[shard] = open_shard(self.paths[shard])
         return self.files[shard]
 
+    def check(self) -> None:
+        """Read the footer of every shard that is there: a damaged one should be known now, not when a run of days reaches it."""
+        for path in self.paths:
+            if path.exists():
+                open_shard(path).close()
+
     def texts(self, shard: int, stream: int, streams: int, dealt: int, skip: int) -> Iterator[str]:
         """The documents of one stream in one shard, without the first `skip`. Row groups are dealt in turn, counting on from shard to shard;
         of a shard with fewer row groups than streams, documents are dealt."""
@@ -268,10 +274,12 @@ def pretrain_batches(
     """
     source = open_dataset(dataset)
     streams = stream_count(compute.world_size)
-    _check_enough(source, split, streams, compute)
+    shards = Shards(source.shards(split))
+    shards.check()
+    _check_enough(source.name, split, shards, streams, compute)
     if state is not None:
         _check_state(state, streams, sequence_len, compute)
-    rows = _Rows(tokenizer, Shards(source.shards(split)), batch_size, sequence_len, compute, streams, state, buffer_size)
+    rows = _Rows(tokenizer, shards, batch_size, sequence_len, compute, streams, state, buffer_size)
     batches = _prefetched(rows) if prefetch else iter(rows)
     return _on_device(batches, compute)
 
@@ -345,10 +353,10 @@ def _prefetched(items: Iterable, depth: int = PREFETCHED_BATCHES) -> Iterator:
         stopped.set()
 
 
-def _check_enough(source: Dataset, split: str, streams: int, compute: Compute) -> None:
-    count = Shards(source.shards(split)).documents_at_least(streams * 2)
+def _check_enough(name: str, split: str, shards: Shards, streams: int, compute: Compute) -> None:
+    count = shards.documents_at_least(streams)
     if count < streams:
-        raise UserError(f"the {split} split of data set {source.name!r} has {count} documents, too few for {compute.world_size} ranks, "
+        raise UserError(f"the {split} split of data set {name!r} has {count} documents, too few for {compute.world_size} ranks, "
                         f"which need at least {streams} (one for each stream): use fewer ranks or more data")  # fmt: skip
 
 

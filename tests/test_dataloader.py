@@ -304,6 +304,16 @@ def test_damage_in_a_later_shard_reaches_the_loop(tmp_path, monkeypatch):
         batches(200, name, 2, 63, buffer_size=10)
 
 
+def test_a_damaged_footer_is_known_before_the_first_batch(tmp_path, monkeypatch):
+    name = make_data(tmp_path, monkeypatch, [numbered(0, 100), numbered(100, 100), numbered(900, 20)])
+    path = dataset.dataset_dir(name) / dataset.shard_name(1)
+    raw = bytearray(path.read_bytes())
+    raw[-60:-8] = bytes(52)
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match=r"shard_00001.parquet"):
+        pretrain_batches(Letters(), name, 2, 63, "train", rank_of(0, 1))
+
+
 def test_prefetching_stops_with_its_consumer():
     made = []
 

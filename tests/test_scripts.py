@@ -75,6 +75,12 @@ def test_what_is_missing_is_named(command, says, run_module, tmp_path):
     assert not list(tmp_path.glob("*/*"))  # nothing half-made stays behind
 
 
+def test_a_misspelt_dtype_ends_the_first_stage(run_module, tmp_path):
+    result = run_module("nanochat.dataset", "--source", "tinyworld", NANOCHAT_DTYPE="float17")
+    assert result.returncode == 1 and "'float17'" in result.stderr and "bf16" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_base_dir_that_cannot_be_written(run_module, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
