@@ -30,6 +30,8 @@ class UserError(ValueError):
 @contextlib.contextmanager
 def friendly_errors() -> Iterator[None]:
     """Around a script's main: a UserError becomes one message and exit code 1, Ctrl-C exit code 130."""
+    for stream in (sys.stdout, sys.stderr):  # a name or a token that the terminal cannot show must not end a run
+        stream.reconfigure(errors="backslashreplace")
     try:
         dtype_override()  # misspelt, it should end the first stage of a recipe and not the third
         yield

@@ -195,8 +195,7 @@ class Shards:
 
     def _group(self, shard: int, group: int) -> list[str]:
         if self.last_group[0] != (shard, group):  # streams that are dealt by document read the same group one after the other
-            texts = read_group(self.open(shard), group, self.paths[shard]).to_pylist()
-            self.last_group = ((shard, group), [text or "" for text in texts])
+            self.last_group = ((shard, group), read_group(self.open(shard), group, self.paths[shard]))
         return self.last_group[1]
 
     def documents_at_least(self, needed: int) -> int:

@@ -11,9 +11,12 @@ shards that belong to it, so a training run can follow a download that is still 
 import argparse
 import contextlib
 import json
+import math
+import os
 import random
 import shutil
 import struct
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -72,13 +75,14 @@ def open_dataset(name: str) -> Dataset:
             f"data set {name!r} has a single shard, {listed[0]}, and the last one is for validation: at least two are needed. {_how_to_get(name)}"
         )
     dataset = Dataset(name, tuple(directory / file for file in listed[:-1]), directory / listed[-1])
-    present = [path for path in (*dataset.train, dataset.val) if path.exists()]
-    for path in present:
-        check_shard(path)
+    for path in (*dataset.train, dataset.val):
+        if path.exists():
+            check_shard(path)
     for path in (dataset.train[0], dataset.val):
         wait_for_shard(path)
-    if len(present) <= len(dataset.train) and not _is_downloading(directory):
-        missing = [path.name for path in (*dataset.train, dataset.val) if not path.exists()]
+    downloading = _is_downloading(directory)  # asked first: a download that ends between these two lines has brought everything
+    missing = [path.name for path in (*dataset.train, dataset.val) if not path.exists()]
+    if missing and not downloading:
         raise UserError(
             f"data set {name!r} lacks {len(missing)} of its shards ({', '.join(missing[:3])} …) and nobody is downloading. {_how_to_get(name)}"
         )
@@ -133,10 +137,11 @@ def open_shard(path: Path) -> pq.ParquetFile:
     return file
 
 
-def read_group(file: pq.ParquetFile, group: int, path: Path) -> pa.ChunkedArray:
+def read_group(file: pq.ParquetFile, group: int, path: Path) -> list[str]:
+    """The documents of a row group; a row without text is an empty document."""
     try:
-        return file.read_row_group(group, columns=["text"]).column("text")
-    except (OSError, pa.ArrowException) as error:
+        return [text or "" for text in file.read_row_group(group, columns=["text"]).column("text").to_pylist()]
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged in row group {group} ({error}): delete it and make or download the data set again") from error
 
 
@@ -145,7 +150,7 @@ def parquets_iter_batched(split: str, name: str = DEFAULT_DATASET, start: int = 
     for path in open_dataset(name).shards(split):
         file = open_shard(path)
         for group in range(start, file.num_row_groups, step):
-            yield read_group(file, group, path).to_pylist()
+            yield read_group(file, group, path)
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -221,13 +226,20 @@ def download(name: str, n_shards: int, workers: int) -> Path:
         write_text(directory / "dataset.json", json.dumps({"name": name, "source": repo, "shards": names}, indent=1))
         missing = [file for file in [names[-1], *names[:-1]] if not _is_whole(directory / file)]  # validation first: nothing runs without it
         print0(f"{name}: {len(names) - len(missing)} shards are here, {len(missing)} to download to {directory}")
-        with ThreadPoolExecutor(workers) as pool:
-            outcomes = list(pool.map(partial(_try_download, repo, directory), missing))
-        failed = [str(error) for error in outcomes if error]
+        failed = [str(error) for error in _download_all(repo, directory, missing, workers) if error]
         if failed:
             raise UserError(f"{len(failed)} of {len(missing)} shards did not arrive. The first: {failed[0]}")
         finish_downloads(directory)
     return directory
+
+
+def _download_all(repo: str, directory: Path, names: list[str], workers: int) -> list[UserError | None]:
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            return list(pool.map(partial(_try_download, repo, directory), names))
+        except KeyboardInterrupt:  # the pool would finish the shards it is at, which may take minutes; what has arrived survives without that
+            print("interrupted: run the same command again to resume", file=sys.stderr, flush=True)
+            os._exit(130)
 
 
 def _is_whole(path: Path) -> bool:
@@ -255,8 +267,8 @@ def generate(megabytes: float) -> Path:
     """The embedded corpus. Asked for the same amount again, it does nothing."""
     from nanochat import tinyworld
 
-    if megabytes <= 0:
-        raise UserError(f"--megabytes {megabytes:g}: ask for more than nothing")
+    if not 0 < megabytes < math.inf:
+        raise UserError(f"--megabytes {megabytes:g}: ask for more than nothing, and for less than everything")
     target = dataset_dir("tinyworld")
     record = {"source": "tinyworld", "megabytes": megabytes, "world": tinyworld.fingerprint()}
     if (target / "dataset.json").exists():
@@ -264,7 +276,7 @@ def generate(megabytes: float) -> Path:
         if {key: before.get(key) for key in record} == record and all((target / file).exists() for file in before["shards"]):
             print0(f"tinyworld: {megabytes:g} MB are in {target} already")
             return target
-    train_chars, val_chars = int(megabytes * 1e6), int(min(1e6, megabytes * 1e5))
+    train_chars, val_chars = max(1, int(megabytes * 1e6)), max(1, int(min(1e6, megabytes * 1e5)))
     start = time.perf_counter()
     with _Workshop("tinyworld") as built:
         shard_chars = max(8_000_000, train_chars // 16)
@@ -291,7 +303,7 @@ def import_files(path: Path, name: str, field: str | None = None, overwrite: boo
     if dataset_dir(name).exists() and not overwrite:
         raise UserError(f"data set {name!r} exists already: add --overwrite to replace it, or choose another --name")
     problems = Problems()
-    files = find_files(path, problems)
+    files = find_files(path, field, problems)
     print0(f"importing {len(files)} files from {path}")
     with _Workshop(name) as built:
         n_buckets = min(256, 1 + sum(file.stat().st_size for file in files) // IMPORT_BUCKET_BYTES)
@@ -312,7 +324,7 @@ def import_files(path: Path, name: str, field: str | None = None, overwrite: boo
         names += write_shards(shuffled, built, 2 * chars, rows_per_group, first=len(names))
         for bucket in buckets:
             bucket.unlink()
-        write_text(built / "problems.txt", "\n".join([problems.summary(0), *problems.lines]) + "\n")
+        write_text(built / "problems.txt", problems.summary(show=len(problems.lines)) + "\n")
         target = _install(
             built, name, {"source": "import", "documents": documents, "characters": chars, "problems": problems.counts, "shards": names}
         )

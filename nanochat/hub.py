@@ -1,17 +1,19 @@
 """Files from a Hugging Face hub that are either right or not there.
 
-huggingface_hub does the transfer (resume, HF_ENDPOINT, HF_TOKEN, progress bars). Around it: a lock, so that two processes never write
-one file; patience with busy servers; and a check of every byte, after which the file gets its name.
+huggingface_hub knows the addresses, the token and the session; its own downloads start from nothing when a process dies, so the bytes are
+brought here, into a part file that the next attempt or the next process resumes. Around that: a lock, so that two processes never write one
+file; patience with busy servers; and a check of every byte, after which the file gets its name.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nanochat.common import UserError, print0, sync_directory
@@ -66,29 +68,55 @@ def is_locked(path: Path) -> bool:
         return False
     with open(path, "a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two processes that ask at once must not see each other
         except BlockingIOError:
             return True
         return False
 
 
 def _fetch(repo: str, name: str, repo_type: str, incoming: Path, target: Path) -> None:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url  # half a second to import; only downloads need it
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url  # some tenths of a second to import; only downloads need it
 
-    endpoint = os.environ.get("HF_ENDPOINT") or None
-    url = hf_hub_url(repo, name, repo_type=repo_type, endpoint=endpoint)
-    expected = get_hf_file_metadata(url)
-    # The commit keeps both requests on one version of the file, also if somebody pushes a new one meanwhile.
-    path = Path(hf_hub_download(repo, name, repo_type=repo_type, revision=expected.commit_hash, local_dir=incoming, endpoint=endpoint))
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
+    expected = get_hf_file_metadata(hf_hub_url(repo, name, repo_type=repo_type, endpoint=endpoint))
+    if not expected.etag or not expected.commit_hash:
+        raise UserError(f"what answers for {name} of {repo} is not a Hugging Face hub (no ETag, no X-Repo-Commit): check HF_ENDPOINT and your proxy")
+    # The commit keeps both requests on one version of the file, also if somebody pushes a new one meanwhile. The etag does so over two runs.
+    url = hf_hub_url(repo, name, repo_type=repo_type, revision=expected.commit_hash, endpoint=endpoint)
+    part = incoming / re.sub(r"[^\w.-]", "_", f"{name}.{expected.etag}.part")
+    _transfer(url, name, part, expected.size)
     try:
-        _verify(path, expected.size, expected.etag)
+        _verify(part, expected.size, expected.etag)
     except _Damaged:
-        path.unlink()
-        shutil.rmtree(incoming / ".cache", ignore_errors=True)  # it would tell the next attempt that the damaged file is fine
+        part.unlink()  # there is nothing in it worth resuming
         raise
     target.parent.mkdir(parents=True, exist_ok=True)
-    path.replace(target)
+    part.replace(target)
     sync_directory(target.parent)
+
+
+def _transfer(url: str, name: str, part: Path, size: int | None) -> None:
+    """Bring the rest of a file: what an earlier attempt or an earlier process has left in `part` does not come again."""
+    from huggingface_hub import constants, get_session, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers, tqdm
+
+    have = part.stat().st_size if part.exists() else 0
+    if have == size:  # the process died between the last byte and the check
+        return
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
+    if size and 0 < have < size:
+        headers["Range"] = f"bytes={have}-"
+    # The session follows redirects, and takes the token off when one leads to another host.
+    with get_session().stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
+        hf_raise_for_status(response)
+        resumed = response.status_code == 206  # a server that knows no ranges answers 200 and sends everything
+        progress = tqdm(desc=name, total=size, initial=have if resumed else 0, unit="B", unit_scale=True, disable=None)
+        with progress, open(part, "ab" if resumed else "wb") as file:
+            for block in response.iter_bytes():
+                file.write(block)
+                progress.update(len(block))
+            file.flush()
+            os.fsync(file.fileno())  # on disk before it gets its name
 
 
 def _verify(path: Path, size: int | None, etag: str | None) -> None:
@@ -118,15 +146,24 @@ def _pause_after(error: Exception, repo: str, name: str, wait: float) -> float:
         raise UserError(f"the hub has no {name} in {repo} (404): check the name and HF_ENDPOINT") from error
     if type(error).__name__ == "OfflineModeIsEnabled":
         raise UserError(f"{name} of {repo} is not on disk and HF_HUB_OFFLINE is set: unset it to download") from error
-    if isinstance(error, OSError) and error.errno in (13, 28, 30):  # permission, disk full, read-only
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         raise error
-    if status is None and isinstance(error, TypeError | AttributeError | AssertionError):
-        raise error  # a bug of ours is no reason to try again
-    asked = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
-    pause = float(asked) if asked.isdigit() else wait
+    if status is None and isinstance(error, UserError | TypeError | AttributeError | AssertionError):
+        raise error  # neither what we have said ourselves nor a bug of ours is a reason to try again
+    pause = _asked_to_wait(getattr(getattr(error, "response", None), "headers", {}), wait)
     if pause > LONGEST_WAIT:
         raise UserError(f"the hub asks us to wait {pause:.0f} s before {name}: run the same command again later; what has arrived is kept") from error
     return pause
+
+
+def _asked_to_wait(headers: Mapping[str, str], otherwise: float) -> float:
+    """The seconds a busy server asks for: in the standard header, or in the hub's own, which says when a used-up quota is filled again."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    if headers.get("Retry-After", "").isdigit():
+        return float(headers["Retry-After"])
+    quota = parse_ratelimit_headers(headers)
+    return float(quota.reset_in_seconds) if quota and quota.remaining == 0 else otherwise
 
 
 def _brief(error: Exception) -> str:

@@ -4,11 +4,15 @@ Whatever cannot be used is counted and reported with file and line; nothing disa
 """
 
 import codecs
+import io
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from nanochat.common import UserError
 
@@ -18,6 +22,12 @@ PARQUET_SUFFIXES = {".parquet"}
 SUFFIXES = TEXT_SUFFIXES | JSONL_SUFFIXES | PARQUET_SUFFIXES
 USUAL_FIELDS = ("text", "content", "document", "body")
 SEPARATOR = "<|endoftext|>"  # a line of its own in a text file, the customary mark between documents
+WIDE_ENCODINGS = {  # by byte order mark; UTF-16's own are how two of UTF-32's begin, so those come first
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 DOCUMENT_CHARS = 8000  # a text file has no documents of its own; it is cut at blank lines into pieces of at most this size
 
 
@@ -30,7 +40,8 @@ class Problems:
 
     def add(self, kind: str, place: str, detail: str = "") -> None:
         self.counts[kind] += 1
-        self.lines.append(f"{place}: {kind}" + (f" ({detail})" if detail else ""))
+        line = f"{place}: {kind}" + (f" ({detail})" if detail else "")
+        self.lines.append(line.encode("utf-8", errors="replace").decode("utf-8"))  # names of files and fields may hold what cannot be printed
 
     def summary(self, show: int = 10) -> str:
         if not self.lines:
@@ -39,28 +50,44 @@ class Problems:
         return "\n".join([", ".join(f"{n} × {kind}" for kind, n in self.counts.items()), *(f"  {line}" for line in self.lines[:show]), *more])
 
 
-def find_files(path: Path, problems: Problems) -> list[Path]:
+def find_files(path: Path, field: str | None, problems: Problems) -> list[Path]:
     """The files to read, in an order that does not depend on the machine. Unreadable ones are an error now, not after an hour of work."""
-    if not path.exists():
-        raise UserError(f"--import {path}: there is no such file or folder")
-    if path.is_dir():
-        inside = sorted((f for f in path.rglob("*") if f.is_file() and not any(p.startswith(".") for p in f.relative_to(path).parts)),
-                        key=lambda f: f.relative_to(path).as_posix())  # fmt: skip
-        files = [f for f in inside if f.suffix.lower() in SUFFIXES]
-        for f in inside:
-            if f.suffix.lower() not in SUFFIXES:
-                problems.add("file of an unknown kind, skipped", str(f))
-    else:
-        files = [path]
-        if path.suffix.lower() not in SUFFIXES:
-            raise UserError(f"--import {path}: cannot read '{path.suffix}' files; use {', '.join(sorted(SUFFIXES))} or a folder of them")
+    try:
+        path.stat()
+    except OSError as error:
+        raise UserError(f"--import {path} cannot be read ({error.strerror})") from error
+    if not path.is_dir() and path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"--import {path}: cannot read '{path.suffix}' files; use {', '.join(sorted(SUFFIXES))} or a folder of them")
+    files = _files_inside(path, problems) if path.is_dir() else [path]
     if not files:
         raise UserError(f"--import {path}: found none of {', '.join(sorted(SUFFIXES))} in it")
     for f in files:
         if not os.access(f, os.R_OK):
             raise UserError(f"--import: {f} cannot be read (permission denied): fix its permissions or leave it out")
         if f.suffix.lower() in PARQUET_SUFFIXES:
-            _open_parquet(f)
+            _open_parquet(f, field)
+    return files
+
+
+def _files_inside(folder: Path, problems: Problems) -> list[Path]:
+    """The files of a folder that we can read, but for hidden ones; the rest is reported."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"--import: {error.filename} cannot be read ({error.strerror}): fix its permissions or leave it out") from error
+
+    inside = []
+    for where, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # os.walk goes into what is left here
+        inside += [Path(where, name) for name in (*folders, *names) if not name.startswith(".")]
+    files = []
+    for f in sorted(inside, key=lambda f: f.relative_to(folder).as_posix()):
+        if f.is_dir():
+            if f.is_symlink():
+                problems.add("link to a folder, not followed", str(f))
+        elif f.is_file() and f.suffix.lower() in SUFFIXES:
+            files.append(f)
+        else:
+            problems.add("file of an unknown kind, skipped", str(f))
     return files
 
 
@@ -73,11 +100,15 @@ def read_documents(files: list[Path], field: str | None, problems: Problems) -> 
             documents = _jsonl_documents(path, field, problems)
         else:
             documents = _parquet_documents(path, field, problems)
+        silent = len(problems.lines)
         for text in documents:
+            silent = -1
             if text.strip():
                 yield text
             else:
                 problems.add("empty document", str(path))
+        if silent == len(problems.lines):  # no document, and no word about why
+            problems.add("file without text", str(path))
 
 
 def cut_into_documents(lines: Iterator[str], limit: int = DOCUMENT_CHARS) -> Iterator[str]:
@@ -121,22 +152,22 @@ def _decoded_lines(path: Path, problems: Problems) -> Iterator[str]:
     with open(path, "rb") as file:
         start = file.read(4)
         file.seek(0)
-        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raw_lines = (line.encode("utf-8") for line in file.read().decode("utf-16", errors="replace").splitlines(keepends=True))
+        encoding = next((name for mark, name in WIDE_ENCODINGS.items() if start.startswith(mark)), None)
+        if encoding:
+            lines = io.StringIO(_decoded_bytes(file.read(), str(path), problems, encoding))  # a line ends at \n, and not at U+2028 as in splitlines
         else:
-            raw_lines = iter(file)
-        for number, raw in enumerate(raw_lines, 1):
-            if number == 1:
-                raw = raw.removeprefix(codecs.BOM_UTF8)
-            yield _decoded_bytes(raw, f"{path}:{number}", problems).replace("\r\n", "\n")
+            file.seek(len(codecs.BOM_UTF8) if start.startswith(codecs.BOM_UTF8) else 0)
+            lines = (_decoded_bytes(raw, f"{path}:{number}", problems) for number, raw in enumerate(file, 1))
+        for line in lines:
+            yield line.replace("\r\n", "\n")
 
 
-def _decoded_bytes(raw: bytes, place: str, problems: Problems) -> str:
+def _decoded_bytes(raw: bytes, place: str, problems: Problems, encoding: str = "utf-8") -> str:
     try:
-        return raw.decode("utf-8")
+        return raw.decode(encoding)
     except UnicodeDecodeError as error:
         problems.add("undecodable bytes, replaced", place, f"byte {error.start}: 0x{raw[error.start]:02x}")
-        return raw.decode("utf-8", errors="replace")
+        return raw.decode(encoding, errors="replace")
 
 
 def _jsonl_documents(path: Path, field: str | None, problems: Problems) -> Iterator[str]:
@@ -146,7 +177,7 @@ def _jsonl_documents(path: Path, field: str | None, problems: Problems) -> Itera
         place = f"{path}:{number}"
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # a number of 5000 digits is a ValueError and no JSONDecodeError
             problems.add("broken line, skipped", place, str(error))
             continue
         text = record if isinstance(record, str) else _field_of(record, field)
@@ -180,31 +211,37 @@ def _without_surrogates(text: str, place: str, problems: Problems) -> str:
         return text.encode("utf-8", errors="replace").decode("utf-8")
 
 
-def _open_parquet(path: Path):
-    import pyarrow.parquet as pq
-
+def _open_parquet(path: Path, field: str | None) -> tuple[pq.ParquetFile, str]:
+    """The file, and the name of the column that holds its text."""
     try:
-        return pq.ParquetFile(path)
-    except Exception as error:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as error:
         raise UserError(f"--import: {path} is not a readable parquet file ({error}): repair it or leave it out") from error
+    columns = file.schema_arrow.names
+    column = field or next((name for name in USUAL_FIELDS if name in columns), None)
+    if column not in columns:
+        raise UserError(f"--import: {path} has no column {field or 'text'!r}; it has: {', '.join(columns)}. Name one with --field")
+    return file, column
 
 
 def _parquet_documents(path: Path, field: str | None, problems: Problems) -> Iterator[str]:
-    file = _open_parquet(path)
-    columns = file.schema_arrow.names
-    wanted = [field] if field else [name for name in USUAL_FIELDS if name in columns]
-    if not wanted or wanted[0] not in columns:
-        raise UserError(f"--import: {path} has no column {field or 'text'!r}; it has: {', '.join(columns)}. Name one with --field")
+    file, column = _open_parquet(path, field)
     row = 0
     try:
-        for batch in file.iter_batches(batch_size=1024, columns=wanted[:1]):
-            for text in batch.column(0).to_pylist():
+        for batch in file.iter_batches(batch_size=1024, columns=[column]):
+            for value in _undecoded(batch.column(0)).to_pylist():
                 row += 1
-                if isinstance(text, bytes):
-                    text = _decoded_bytes(text, f"{path}:row {row}", problems)
-                if isinstance(text, str):
-                    yield text
+                if isinstance(value, bytes):
+                    yield _decoded_bytes(value, f"{path}:row {row}", problems)
                 else:
                     problems.add("row without text, skipped", f"{path}:row {row}")
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:
         raise UserError(f"--import: {path} is damaged after row {row} ({error}): repair it or leave it out") from error
+
+
+def _undecoded(column: pa.Array) -> pa.Array:
+    """Strings as bytes. pyarrow takes a file's word that they are UTF-8, and one that is not would take its whole batch along."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    return column.cast(pa.large_binary()) if is_text else column

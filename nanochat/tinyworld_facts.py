@@ -808,7 +808,7 @@ def _equations() -> dict[str, dict[str, str]]:
         for a in range(2, 6):
             for b in range(1, 6):
                 facts[f"{a}*x + {b} = {a * x + b}"] = x
-        for b in range(1, 11):
+        for b in range(1, 6):
             facts[f"x + {b} = {x + b}"] = x
             facts[f"x - {b} = {x - b}"] = x
     return {s: _fields(s, str(x)) for s, x in facts.items() if "= -" not in s}
