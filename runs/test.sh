@@ -9,4 +9,5 @@ EXTRAS="${EXTRAS:+$EXTRAS,}dev"
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 python -m ruff check .
+python -m ruff format --check --quiet .
 python -m pytest "$@"

@@ -61,25 +61,45 @@ def boundaries(text: str) -> str:
     return " " + " ".join(re.findall(r"[a-z0-9'-]+|[^\sa-z0-9]", text.lower())) + " "
 
 
-def test_held_out_tellings_never_appear(corpus):
-    """Every run of words in the corpus that is as long as a held-out telling is looked up among them: nothing is missed, all of it is read."""
-    held_out = {boundaries(trace_of(t)) for t in facts.held_out_tellings()}
-    assert len(held_out) > 3000
+@pytest.fixture(scope="module")
+def told(corpus) -> set[str]:
+    """The tellings, held out or not, that stand in the corpus: every run of words as long as one is looked up among them all."""
     by_length: dict[int, set[tuple[str, ...]]] = {}
-    for trace in held_out:
-        words = tuple(trace.split())
-        by_length.setdefault(len(words), set()).add(words)
+    for name in facts.relations():
+        for telling in facts.tellings(name):
+            words = tuple(boundaries(trace_of(telling)).split())
+            by_length.setdefault(len(words), set()).add(words)
     words = boundaries(corpus).split()
-    for length, traces in by_length.items():
-        found = traces.intersection(zip(*(words[i:] for i in range(length)), strict=False))
-        assert not found, [" ".join(trace) for trace in sorted(found)[:5]]
+    found = (traces.intersection(zip(*(words[i:] for i in range(length)), strict=False)) for length, traces in by_length.items())
+    return {" ".join(trace) for traces in found for trace in traces}
 
 
-def test_the_scan_would_find_one(corpus):
-    """The same look-up finds tellings that are allowed, so that finding none above means something."""
-    words = boundaries(corpus).split()
-    allowed = tuple(boundaries("The capital of France is Paris").split())
-    assert allowed in set(zip(*(words[i:] for i in range(len(allowed))), strict=False))
+def is_told(telling: facts.Telling, told: set[str]) -> bool:
+    return boundaries(trace_of(telling)).strip() in told
+
+
+def test_held_out_tellings_never_appear(told):
+    held_out = facts.held_out_tellings()
+    assert len(held_out) > 3000
+    assert [t for t in held_out if is_told(t, told)] == []
+
+
+def test_others_do_appear(told):
+    """The same look-up finds what is allowed, so that finding none of the held-out ones means something."""
+    small = [name for name, relation in facts.relations().items() if len(relation.facts) <= 200]  # a sample has room for all of these
+    plainest = [t for name in small for t in facts.tellings(name) if t.phrasing == 0]
+    assert sum(is_told(t, told) for t in plainest) / len(plainest) > 0.95
+    assert boundaries("The capital of France is Paris").strip() in told
+
+
+@pytest.mark.parametrize("name", [name for name, relation in facts.relations().items() if len(relation.facts) <= 70])
+def test_known_facts_in_known_phrasings(name, told):
+    """What a held-out telling recombines is in the corpus: its fact in other phrasings, its phrasing with other facts."""
+    seen = {(t.subject, t.phrasing) for t in facts.tellings(name) if is_told(t, told)}
+    for t in facts.tellings(name):
+        if t.held_out:
+            assert [phrasing for subject, phrasing in seen if subject == t.subject], t
+            assert [subject for subject, phrasing in seen if phrasing == t.phrasing], t
 
 
 def test_the_rule():
@@ -89,16 +109,6 @@ def test_the_rule():
     assert all(t.phrasing > 0 for t in held_out)  # the plainest phrasing always stays
     for t in held_out:
         assert facts.is_held_out(t.relation, t.subject, t.phrasing)
-
-
-@pytest.mark.parametrize("name", [name for name, relation in facts.relations().items() if len(relation.facts) <= 120])
-def test_known_facts_in_known_phrasings(name, corpus):
-    """What a held-out telling recombines is there: its fact in other phrasings, its phrasing with other facts."""
-    held_out = [t for t in facts.tellings(name) if t.held_out]
-    told = {(t.subject, t.phrasing) for t in facts.tellings(name) if not t.held_out}
-    for t in held_out:
-        assert sum(subject == t.subject for subject, _ in told) >= 1
-        assert sum(phrasing == t.phrasing for _, phrasing in told) >= 1
 
 
 # --- truth and language ----------------------------------------------------------------------------------------------
