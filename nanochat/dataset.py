@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from nanochat.common import DEFAULT_DATASET, ArgumentParser, UserError, check_name, friendly_errors, get_base_dir, print0, write_text
 from nanochat.hub import finish_downloads, hub_file, is_locked, locked
-from nanochat.importing import Problems, find_files, read_documents
+from nanochat.importing import DOCUMENT_CHARS, Problems, find_files, read_documents
 
 HUB_SOURCES = {  # name → (repository, number of shards); the last one is for validation
     "climbmix": ("karpathy/climbmix-400b-shuffle", 6543),
@@ -295,7 +295,7 @@ def _first_chars(documents: Iterator[str], limit: int) -> Iterator[str]:
         yield text
 
 
-def import_files(path: Path, name: str, field: str | None = None, overwrite: bool = False) -> Path:
+def import_files(path: Path, name: str, field: str | None = None, overwrite: bool = False, document_chars: int = DOCUMENT_CHARS) -> Path:
     """The user's files as a data set: shuffled over everything, with memory for one bucket only, the last shard for validation."""
     check_name("data set", name)
     if name in HUB_SOURCES or name == "tinyworld":
@@ -308,7 +308,7 @@ def import_files(path: Path, name: str, field: str | None = None, overwrite: boo
     with _Workshop(name) as built:
         n_buckets = min(256, 1 + sum(file.stat().st_size for file in files) // IMPORT_BUCKET_BYTES)
         buckets = [built / f"bucket_{i}" for i in range(n_buckets)]
-        documents, chars = _scatter(read_documents(files, field, problems), buckets)
+        documents, chars = _scatter(read_documents(files, field, problems, document_chars), buckets)
         print0(f"read {documents:,} documents, {chars:,} characters; {problems.summary()}")
         if documents < 2:
             raise UserError(
@@ -387,12 +387,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--import", dest="path", type=Path, default=None, help="a file or folder of your own: txt, md, jsonl, parquet")
     parser.add_argument("--name", default=None, help="the name of the imported data set, later given to --dataset")
     parser.add_argument("--field", default=None, help="which field (jsonl) or column (parquet) holds the text; the usual ones are found without it")
+    parser.add_argument(
+        "--document-chars",
+        type=int,
+        default=DOCUMENT_CHARS,
+        help="longest piece to cut txt and md files into; about 4 characters for each token of --max-seq-len",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an imported data set of the same name")
     args = parser.parse_args()
     if args.path and not args.name:
         parser.error("--import needs --name, the name you will give to --dataset")
     if args.name and not args.path:
         parser.error("--name goes with --import PATH")
+    if args.document_chars < 100:
+        parser.error(f"--document-chars {args.document_chars} is too short for a document: take 100 or more")
     if args.num_files < -1 or args.num_workers < 1:
         parser.error("-n takes -1 or more, -w takes 1 or more")
     return args
@@ -400,7 +408,7 @@ def parse_args() -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     if args.path:
-        import_files(args.path.expanduser(), args.name, args.field, args.overwrite)
+        import_files(args.path.expanduser(), args.name, args.field, args.overwrite, args.document_chars)
     elif args.source == "tinyworld":
         generate(args.megabytes)
     else:

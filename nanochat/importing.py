@@ -5,6 +5,7 @@ Whatever cannot be used is counted and reported with file and line; nothing disa
 
 import codecs
 import io
+import itertools
 import json
 import os
 from collections import Counter
@@ -28,7 +29,7 @@ WIDE_ENCODINGS = {  # by byte order mark; UTF-16's own are how two of UTF-32's b
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-DOCUMENT_CHARS = 8000  # a text file has no documents of its own; it is cut at blank lines into pieces of at most this size
+DOCUMENT_CHARS = 8000  # a text file has no documents of its own; a longer one is cut at blank lines into pieces of at most this size
 
 
 class Problems:
@@ -91,11 +92,11 @@ def _files_inside(folder: Path, problems: Problems) -> list[Path]:
     return files
 
 
-def read_documents(files: list[Path], field: str | None, problems: Problems) -> Iterator[str]:
+def read_documents(files: list[Path], field: str | None, problems: Problems, document_chars: int = DOCUMENT_CHARS) -> Iterator[str]:
     for path in files:
         suffix = path.suffix.lower()
         if suffix in TEXT_SUFFIXES:
-            documents = cut_into_documents(_decoded_lines(path, problems))
+            documents = cut_into_documents(_decoded_lines(path, problems), document_chars)
         elif suffix in JSONL_SUFFIXES:
             documents = _jsonl_documents(path, field, problems)
         else:
@@ -113,30 +114,39 @@ def read_documents(files: list[Path], field: str | None, problems: Problems) -> 
 
 def cut_into_documents(lines: Iterator[str], limit: int = DOCUMENT_CHARS) -> Iterator[str]:
     """Cut running text into documents: at a separator line, else at the last blank line that fits, else at a line's end, else anywhere."""
+    sizes = _sizes(limit)
+    room = next(sizes)
     held: list[str] = []
     size = blank = 0  # characters held; how many of the held lines reach up to the last blank one
     for line in lines:
         if line.strip() == SEPARATOR:
             if held:
                 yield "".join(held)
-            held, size, blank = [], 0, 0
+            held, size, blank, sizes = [], 0, 0, _sizes(limit)
+            room = next(sizes)
             continue
         for piece in _pieces(line, limit):
-            if size + len(piece) > limit and held:
+            if size + len(piece) > room and held:
                 cut = blank or len(held)
                 if text := "".join(held[:cut]).strip("\n"):
                     yield text
-                held = held[cut:]
+                held, room = held[cut:], next(sizes)
                 size, blank = sum(map(len, held)), 0
-                if size + len(piece) > limit and held:
+                if size + len(piece) > room and held:
                     yield "".join(held)
-                    held, size = [], 0
+                    held, size, room = [], 0, next(sizes)
             held.append(piece)
             size += len(piece)
             if not piece.strip():
                 blank = len(held)
     if text := "".join(held).strip("\n"):
         yield text
+
+
+def _sizes(limit: int) -> Iterator[int]:
+    """How large the pieces of one text may become, in turn. Were they all alike, no two of them would fit into a row of the loader, and a
+    third of the text would be cropped away; with small pieces to fill the gaps it is a fiftieth."""
+    return itertools.cycle(max(1, limit // part) for part in (1, 16, 2, 8, 4, 16))
 
 
 def _pieces(line: str, limit: int) -> Iterator[str]:

@@ -80,9 +80,21 @@ def test_a_long_text_is_cut_at_blank_lines(files):
     paragraphs = [f"{letter * 60}\n" * 50 for letter in "abcde"]  # 3050 characters each: two of them fit
     (files / "a.md").write_text("\n".join(paragraphs))
     documents, problems = read(files / "a.md")
-    assert [sorted(set(without_blanks(text))) for text in documents] == [["a", "b"], ["c", "d"], ["e"]]
+    assert [sorted(set(without_blanks(text))) for text in documents] == [["a", "b"], ["c"], ["d"], ["e"]]  # 8000, 500, 4000, …
     assert [text.strip("\n") + "\n" for text in "".join(f"{text}\n\n" for text in documents).split("\n\n")[:-1]] == paragraphs
     assert problems.lines == []
+
+
+def test_pieces_of_a_long_text_come_in_many_sizes(files):
+    """Pieces of one size would hardly fit into a row together; a text that is short enough stays whole."""
+    paragraphs = [f"Paragraph {i} has a few words in it, and not many more than that.\n" for i in range(1000)]
+    (files / "a.txt").write_text("\n".join(paragraphs))
+    (files / "b.txt").write_text("\n".join(paragraphs[:100]))
+    *pieces, whole = read(files)[0]
+    assert [round(len(text), -2) for text in pieces[:7]] == [8000, 500, 4000, 1000, 2000, 500, 8000]
+    assert whole == "\n".join(paragraphs[:100]).strip()
+    pieces = list(read_documents([files / "a.txt"], None, Problems(), document_chars=1600))
+    assert max(map(len, pieces)) <= 1600 and min(map(len, pieces)) < 150
 
 
 def test_a_separator_ends_a_document(files):
