@@ -126,15 +126,12 @@ def cut_into_documents(lines: Iterator[str], limit: int = DOCUMENT_CHARS) -> Ite
             room = next(sizes)
             continue
         for piece in _pieces(line, limit):
-            if size + len(piece) > room and held:
+            while held and size + len(piece) > (room if blank else limit):  # a paragraph is cut only if it is longer than the longest piece
                 cut = blank or len(held)
                 if text := "".join(held[:cut]).strip("\n"):
                     yield text
                 held, room = held[cut:], next(sizes)
                 size, blank = sum(map(len, held)), 0
-                if size + len(piece) > room and held:
-                    yield "".join(held)
-                    held, size, room = [], 0, next(sizes)
             held.append(piece)
             size += len(piece)
             if not piece.strip():

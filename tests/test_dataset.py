@@ -91,7 +91,7 @@ def test_pieces_of_a_long_text_come_in_many_sizes(files):
     (files / "a.txt").write_text("\n".join(paragraphs))
     (files / "b.txt").write_text("\n".join(paragraphs[:100]))
     *pieces, whole = read(files)[0]
-    assert [round(len(text), -2) for text in pieces[:7]] == [8000, 500, 4000, 1000, 2000, 500, 8000]
+    assert all(0 <= size - len(text) < 100 for size, text in zip((8000, 500, 4000, 1000, 2000, 500, 8000), pieces, strict=False))
     assert whole == "\n".join(paragraphs[:100]).strip()
     pieces = list(read_documents([files / "a.txt"], None, Problems(), document_chars=1600))
     assert max(map(len, pieces)) <= 1600 and min(map(len, pieces)) < 150
