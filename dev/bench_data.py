@@ -190,10 +190,10 @@ def bench_delivery(tokenizer: Tokenizer, name: str, B: int, T: int, model: Calla
 
 
 def bench_rate(tokenizer: Tokenizer, name: str, B: int, T: int) -> float:
-    """Tokens per second when nobody computes: the most a loader delivers on one core."""
+    """Tokens per second when nobody computes: the most a loader delivers on one core. Long enough that the first buffers do not count."""
     batches = pretrain_batches(tokenizer, name, B, T, "train", Compute(False, 0, 0, 1, torch.device("cpu")), prefetch=False)
     next(batches)
-    seconds, n = timed(lambda: sum(x.numel() for x, _, _ in islice(batches, 60)))
+    seconds, n = timed(lambda: sum(x.numel() for x, _, _ in islice(batches, 4_000_000 // (B * T))))
     show(f"delivery, T={T}, one core", f"{n / seconds / 1e6:8.2f} M tokens/s")
     return n / seconds
 
