@@ -121,14 +121,11 @@ class Scene(dict):
 
     def __missing__(self, key: str) -> str:
         if key[0].isupper():  # {Color} is {color} with a capital
-            value = capital(self[key[0].lower() + key[1:]])
+            made = capital(self[key[0].lower() + key[1:]])
         else:
-            value = FIELDS[key](self.r, self)
-        if isinstance(value, dict):
-            self.update(value)
-            return self[key]
-        self[key] = value
-        return value
+            made = FIELDS[key](self.r, self)
+        self.update(made if isinstance(made, dict) else {key: made})
+        return self[key]
 
 
 def _money(r: Dice, s: Scene) -> dict[str, str]:
@@ -327,13 +324,13 @@ def letter(r: Dice, w: World) -> str:
 
 def entry(r: Dice, w: World) -> str:
     """A page of the encyclopaedia: everything that is known about one thing, in changing order and words."""
-    relations, headline = r.pick(ENTRIES)
+    relations, related = r.pick(ENTRIES)
     subject = r.pick(w.subjects[relations[0]])
     known = [name for name in relations if subject in w.says[name]]
     first, rest = known[0], r.several(known[1:], len(known) - 1)
     sentences = [say(r, w, name, subject) for name in [first, *rest]]
-    if headline:
-        sentences += [say(r, w, name) for name in r.several(headline, 1)]
+    if related:
+        sentences.append(say(r, w, r.several(related, 1)[0]))
     extra = plots.PLANET_FACTS.get(subject, ())
     text = " ".join([*sentences, *r.several(extra, len(extra))])
     return f"{capital(subject)}\n\n{text}" if r.chance(0.4) else text

@@ -825,6 +825,11 @@ def _letter_counts(words: list[str]) -> dict[str, dict[str, str]]:
     return {f"{c} in {w}": {"c": c, "w": w, "o": times[w.count(c)]} for w in words for c in sorted(set(w))}
 
 
+def _ring(names: tuple[str, ...], by: int) -> list[tuple[str, str]]:
+    """Each name and the one that stands so many places after it, round and round."""
+    return [(name, names[(i + by) % len(names)]) for i, name in enumerate(names)]
+
+
 @cache
 def relations() -> dict[str, Relation]:
     """Everything that is known, by the name of the relation."""
@@ -832,7 +837,6 @@ def relations() -> dict[str, Relation]:
     opposites = rows(OPPOSITES)
     words = WORDS_TO_SPELL.split()
     adults = [row for row in people if row[1] in ("man", "woman")]
-    ring = lambda names, by: [(name, names[(i + by) % len(names)]) for i, name in enumerate(names)]  # noqa: E731
     known = {
         "capital": (CAPITAL, _pairs((r[0], r[1]) for r in countries)),
         "continent": (CONTINENT, _pairs((r[0], r[2]) for r in countries)),
@@ -860,15 +864,15 @@ def relations() -> dict[str, Relation]:
         "part for": (PART_FOR, _pairs(rows(PARTS_FOR))),
         "tool for": (TOOL_FOR, _pairs(rows(TOOLS_FOR))),
         "place for": (PLACE_FOR, _pairs(rows(PLACES_FOR))),
-        "tomorrow": (TOMORROW, _pairs(ring(DAYS, 2))),
-        "next day": (NEXT_DAY, _pairs(ring(DAYS, 1))),
-        "previous day": (PREVIOUS_DAY, _pairs(ring(DAYS, -1))),
-        "next month": (NEXT_MONTH, _pairs(ring(MONTHS, 1))),
-        "previous month": (PREVIOUS_MONTH, _pairs(ring(MONTHS, -1))),
+        "tomorrow": (TOMORROW, _pairs(_ring(DAYS, 2))),
+        "next day": (NEXT_DAY, _pairs(_ring(DAYS, 1))),
+        "previous day": (PREVIOUS_DAY, _pairs(_ring(DAYS, -1))),
+        "next month": (NEXT_MONTH, _pairs(_ring(MONTHS, 1))),
+        "previous month": (PREVIOUS_MONTH, _pairs(_ring(MONTHS, -1))),
         "month number": (MONTH_NUMBER, _pairs(zip(MONTHS, ORDINALS, strict=True))),
         "month length": (MONTH_LENGTH, _pairs((m, str(n)) for m, n in zip(MONTHS, MONTH_DAYS, strict=True) if n != 28)),
         "planet number": (PLANET_NUMBER, {p: _fields(p, ORDINALS[i], n=SMALL_NUMBERS[i + 1]) for i, p in enumerate(PLANETS)}),
-        "next planet": (NEXT_PLANET, _pairs(ring(PLANETS, 1)[:-1])),
+        "next planet": (NEXT_PLANET, _pairs(_ring(PLANETS, 1)[:-1])),
         "next number": (NEXT_NUMBER, _pairs((str(n), str(n + 1)) for n in range(1, 100))),
         "next letter": (NEXT_LETTER, _pairs(zip(ALPHABET, ALPHABET[1:], strict=False))),
         "in words": (IN_WORDS, _pairs((str(n), number_word(n)) for n in range(101))),
