@@ -115,17 +115,17 @@ def test_recipes_are_sound():
 @pytest.fixture
 def checkout(tmp_path) -> Path:
     """A copy of what set-up looks at, with stand-ins for the tools that install: they note how they were called."""
-    root = tmp_path / "checkout"
+    root = tmp_path / "check out"  # a space, as people have them
     (root / "runs").mkdir(parents=True)
     shutil.copy(ROOT / "runs" / "setup.sh", root / "runs")
     shutil.copy(ROOT / "pyproject.toml", root)
     (root / "runs" / "go.sh").write_text('source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"\necho "with $(command -v python)"\n')
     (root / "bin").mkdir()
     stand_in(root / "bin" / "python3", f"""
-        case "$*" in *sys.executable*) echo {root}/bin/python3; exit ;; -c*) exec {sys.executable} "$@" ;; esac
-        echo "python3 $*" >>{root}/calls
-        mkdir -p .venv/bin && cp {root}/bin/pip_python .venv/bin/python""")  # fmt: skip
-    stand_in(root / "bin" / "pip_python", f'echo "venv python $*" >>{root}/calls; [ ! -e {root}/broken ]')
+        case "$*" in *sys.executable*) echo "{root}/bin/python3"; exit ;; -c*) exec "{sys.executable}" "$@" ;; esac
+        echo "python3 $*" >>"{root}/calls"
+        mkdir -p .venv/bin && cp "{root}/bin/pip_python" .venv/bin/python""")  # fmt: skip
+    stand_in(root / "bin" / "pip_python", f'echo "venv python $*" >>"{root}/calls"; [ ! -e "{root}/broken" ]')
     return root
 
 
@@ -174,8 +174,8 @@ def test_setup_that_broke_is_done_again(checkout):
 
 def test_setup_with_uv(checkout):
     stand_in(checkout / "bin" / "uv", f"""
-        echo "uv $* links=$UV_FIND_LINKS" >>{checkout}/calls
-        mkdir -p .venv/bin && cp {checkout}/bin/pip_python .venv/bin/python""")  # fmt: skip
+        echo "uv $* links=$UV_FIND_LINKS" >>"{checkout}/calls"
+        mkdir -p .venv/bin && cp "{checkout}/bin/pip_python" .venv/bin/python""")  # fmt: skip
     result, calls = set_up(checkout, PIP_FIND_LINKS="/some/wheels", EXTRAS="dev")
     assert result.returncode == 0, result.stderr
     assert calls == [f"uv venv --quiet --clear --python {checkout}/bin/python3 .venv links=/some/wheels",
