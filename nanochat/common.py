@@ -20,6 +20,8 @@ DEFAULT_DATASET = "climbmix"
 DTYPE_NAMES = {"bfloat16": "bfloat16", "bf16": "bfloat16", "float16": "float16", "fp16": "float16", "float32": "float32", "fp32": "float32"}
 
 
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)  # errors, but not of ours
+
 # --- errors and messages ---------------------------------------------------------------------------------------------
 
 
@@ -39,7 +41,7 @@ def friendly_errors() -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(1)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOTDIR):
+        if error.errno not in OF_THE_DISK and not str(error.filename).startswith(str(get_base_dir())):
             raise
         where = f" at {error.filename}" if error.filename else ""
         print(f"error: {error.strerror}{where}: make room or set NANOCHAT_BASE_DIR to a folder that can be written", file=sys.stderr, flush=True)

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from nanochat.common import Compute, UserError
-from nanochat.dataset import open_dataset, open_shard, read_group
+from nanochat.dataset import CANONICAL_STREAMS, open_dataset, open_shard, read_group
 from nanochat.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import torch
 
-CANONICAL_STREAMS = 8
 BUFFER_DOCUMENTS = 1000
 PREFETCHED_BATCHES = 4
 
@@ -218,6 +217,7 @@ class LoaderState(NamedTuple):
     row_tokens: int
     n_streams: int
     streams: dict[int, StreamState]  # those of this rank
+    identity: str = ""  # of what: data set, split, size of the buffers
 
     @property
     def epoch(self) -> int:
@@ -237,7 +237,7 @@ class LoaderState(NamedTuple):
             lengths = torch.tensor([len(document) for document in stream.buffer], dtype=torch.int32)
             tokens = torch.from_numpy(np.concatenate([np.zeros(0, np.uint32), *stream.buffer]).astype(np.int32))
             streams[index] = {**stream._asdict(), "buffer": {"lengths": lengths, "tokens": tokens}}
-        return {"row": self.row, "row_tokens": self.row_tokens, "n_streams": self.n_streams, "streams": streams}
+        return {"row": self.row, "row_tokens": self.row_tokens, "n_streams": self.n_streams, "streams": streams, "identity": self.identity}
 
     @classmethod
     def from_state_dicts(cls, states: Iterable[dict]) -> "LoaderState":
@@ -250,7 +250,7 @@ class LoaderState(NamedTuple):
                 ends = np.cumsum(stream["buffer"]["lengths"].numpy())[:-1]
                 buffer = np.split(stream["buffer"]["tokens"].numpy().astype(np.uint32), ends) if len(stream["buffer"]["lengths"]) else ()
                 streams[int(index)] = StreamState(**{**stream, "buffer": tuple(buffer)})
-        return cls(states[0]["row"], states[0]["row_tokens"], states[0]["n_streams"], streams)
+        return cls(states[0]["row"], states[0]["row_tokens"], states[0]["n_streams"], streams, states[0]["identity"])
 
 
 # --- the loader ------------------------------------------------------------------------------------------------------
@@ -272,13 +272,16 @@ def pretrain_batches(
     Whatever is wrong with the data is said before this returns. Prefetching prepares batches in a thread and changes nothing else.
     """
     source = open_dataset(dataset)
-    streams = stream_count(compute.world_size)
+    if batch_size < 1:
+        raise UserError(f"a batch of {batch_size} rows: it takes one at least")
+    streams = state.n_streams if state and state.n_streams % compute.world_size == 0 else stream_count(compute.world_size)
+    identity = f"{dataset} {split}, {buffer_size} documents waiting"
     shards = Shards(source.shards(split))
     shards.check()
     _check_enough(source.name, split, shards, streams, compute)
     if state is not None:
-        _check_state(state, streams, sequence_len, compute)
-    rows = _Rows(tokenizer, shards, batch_size, sequence_len, compute, streams, state, buffer_size)
+        _check_state(state, identity, streams, sequence_len, compute)
+    rows = _Rows(tokenizer, shards, batch_size, sequence_len, compute, streams, state, buffer_size, identity)
     batches = _prefetched(rows) if prefetch else iter(rows)
     return _on_device(batches, compute)
 
@@ -286,8 +289,10 @@ def pretrain_batches(
 class _Rows:
     """The batches of one rank as arrays: each row from the stream whose turn it is."""
 
-    def __init__(self, tokenizer, shards, batch_size, sequence_len, compute: Compute, streams: int, state: LoaderState | None, buffer_size: int):
-        self.batch_size, self.compute, self.n_streams = batch_size, compute, streams
+    def __init__(
+        self, tokenizer, shards, batch_size, sequence_len, compute: Compute, streams: int, state: LoaderState | None, buffer_size: int, identity: str
+    ):
+        self.batch_size, self.compute, self.n_streams, self.identity = batch_size, compute, streams, identity
         self.row_tokens = sequence_len + 1
         self.row = state.row if state else 0
         mine = range(compute.rank, streams, compute.world_size)
@@ -302,7 +307,8 @@ class _Rows:
         world_size, rank = self.compute.world_size, self.compute.rank
         while True:
             batch = np.empty((self.batch_size, self.row_tokens), dtype=np.int64)
-            turns = [(self.row + k * world_size + rank) % self.n_streams for k in range(self.batch_size)]
+            first = self.row + (rank - self.row) % world_size  # a run on other ranks may have stopped anywhere
+            turns = [(first + k * world_size) % self.n_streams for k in range(self.batch_size)]
             for row, s in zip(batch, turns, strict=True):
                 self.streams[s].fill(row)
             self.row += self.batch_size * world_size
@@ -311,7 +317,7 @@ class _Rows:
             x, y = (torch.from_numpy(np.ascontiguousarray(part)) for part in (batch[:, :-1], batch[:, 1:]))
             if pinned:
                 x, y = x.pin_memory(), y.pin_memory()
-            yield x, y, LoaderState(self.row, self.row_tokens, self.n_streams, states)
+            yield x, y, LoaderState(self.row, self.row_tokens, self.n_streams, states, self.identity)
 
 
 def _on_device(batches: Iterator[tuple["torch.Tensor", "torch.Tensor", LoaderState]], compute: Compute) -> Iterator:
@@ -324,7 +330,7 @@ def _prefetched(items: Iterable, depth: int = PREFETCHED_BATCHES) -> Iterator:
     ready: queue.Queue = queue.Queue(depth)
     stopped = threading.Event()
 
-    def hand_over(item: tuple[object, BaseException | None]) -> bool:
+    def hand_over(item: tuple[object, BaseException | None] | None) -> bool:
         while not stopped.is_set():
             try:
                 ready.put(item, timeout=0.1)
@@ -338,18 +344,21 @@ def _prefetched(items: Iterable, depth: int = PREFETCHED_BATCHES) -> Iterator:
             for item in items:
                 if not hand_over((item, None)):
                     return
+            hand_over(None)  # that was all
         except BaseException as error:
             hand_over((None, error))
 
-    threading.Thread(target=work, name="dataloader", daemon=True).start()
+    thread = threading.Thread(target=work, name="dataloader", daemon=True)
+    thread.start()
     try:
-        while True:
-            item, error = ready.get()
+        while (entry := ready.get()) is not None:
+            item, error = entry
             if error is not None:
                 raise error
             yield item
     finally:
         stopped.set()
+        thread.join(timeout=10)  # a thread that is still at work when Python shuts down can take the process with it
 
 
 def _check_enough(name: str, split: str, shards: Shards, streams: int, compute: Compute) -> None:
@@ -359,7 +368,11 @@ def _check_enough(name: str, split: str, shards: Shards, streams: int, compute: 
                         f"which need at least {streams} (one for each stream): use fewer ranks or more data")  # fmt: skip
 
 
-def _check_state(state: LoaderState, streams: int, sequence_len: int, compute: Compute) -> None:
+def _check_state(state: LoaderState, identity: str, streams: int, sequence_len: int, compute: Compute) -> None:
+    if state.identity != identity:
+        raise UserError(
+            f"the saved state belongs to other batches ({state.identity}), not to these ({identity}): start anew or resume on the same data"
+        )
     if state.n_streams != streams:
         raise UserError(f"the run was saved with {state.n_streams} data streams, and {compute.world_size} ranks need {streams}: "
                         f"resume on a number of ranks that divides {state.n_streams}")  # fmt: skip

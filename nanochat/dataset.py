@@ -17,7 +17,6 @@ import random
 import shutil
 import struct
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +36,7 @@ HUB_SOURCES = {  # name → (repository, number of shards); the last one is for 
     "fineweb_edu": ("karpathy/fineweb-edu-100b-shuffle", 1823),
 }
 ROWS_PER_GROUP = 1024
+CANONICAL_STREAMS = 8  # the loader deals the documents of a split to so many streams; each needs one at least
 IMPORT_SHARD_CHARS = 100_000_000
 IMPORT_BUCKET_BYTES = 64_000_000
 
@@ -64,8 +64,9 @@ def shard_name(index: int) -> str:
 def open_dataset(name: str) -> Dataset:
     """The shards of a data set, those that are still being downloaded among them. Whatever is wrong with it is said here."""
     directory = dataset_dir(name)
+    _restore(name)
     if (directory / "dataset.json").exists():
-        listed = json.loads((directory / "dataset.json").read_text())["shards"]
+        listed = _read_record(directory)["shards"]
     else:
         listed = sorted(path.name for path in directory.glob("shard_*.parquet"))
     if not listed:
@@ -87,6 +88,17 @@ def open_dataset(name: str) -> Dataset:
             f"data set {name!r} lacks {len(missing)} of its shards ({', '.join(missing[:3])} …) and nobody is downloading. {_how_to_get(name)}"
         )
     return dataset
+
+
+def _read_record(directory: Path) -> dict:
+    path = directory / "dataset.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not all(isinstance(name, str) for name in record["shards"]):
+            raise ValueError("its list of shards is odd")
+        return record
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged ({error}): delete it to use the shards as they are, or make or download the data set again") from error
 
 
 def _how_to_get(name: str) -> str:
@@ -187,8 +199,8 @@ def _install(built: Path, name: str, record: dict) -> Path:
     target = dataset_dir(name)
     write_text(built / "dataset.json", json.dumps({"name": name, **record}, indent=1))
     if target.exists():
-        old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.old."))
-        target.rename(old / target.name)
+        old = _old(name)
+        target.rename(old)
         built.rename(target)
         shutil.rmtree(old)
     else:
@@ -196,19 +208,32 @@ def _install(built: Path, name: str, record: dict) -> Path:
     return target
 
 
-class _Workshop:
-    """A folder beside the data sets to build one in; it is gone afterwards, whatever happened."""
+def _old(name: str) -> Path:
+    return get_base_dir() / f".base_data_{name}.old"
 
-    def __init__(self, name: str):
-        get_base_dir().mkdir(parents=True, exist_ok=True)
-        self.path = Path(tempfile.mkdtemp(dir=get_base_dir(), prefix=f".base_data_{name}."))
 
-    def __enter__(self) -> Path:
-        self.path.chmod(0o755)
-        return self.path
+def _restore(name: str) -> None:
+    """If a process died just between taking the old data set away and putting the new one in its place, the old one comes back."""
+    if _old(name).exists() and not dataset_dir(name).exists():
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            _old(name).rename(dataset_dir(name))
 
-    def __exit__(self, *error) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
+
+@contextlib.contextmanager
+def _workshop(name: str) -> Iterator[Path]:
+    """A folder beside the data sets to build one in, for one process at a time; it is gone afterwards, whatever happened."""
+    base = get_base_dir()
+    base.mkdir(parents=True, exist_ok=True)
+    built = base / f".base_data_{name}.new"
+    with locked(base / f".base_data_{name}.lock"):
+        _restore(name)
+        for left_over in (built, _old(name)):  # by a process that was killed
+            shutil.rmtree(left_over, ignore_errors=True)
+        built.mkdir()
+        try:
+            yield built
+        finally:
+            shutil.rmtree(built, ignore_errors=True)
 
 
 # --- the three sources -----------------------------------------------------------------------------------------------
@@ -272,13 +297,13 @@ def generate(megabytes: float) -> Path:
     target = dataset_dir("tinyworld")
     record = {"source": "tinyworld", "megabytes": megabytes, "world": tinyworld.fingerprint()}
     if (target / "dataset.json").exists():
-        before = json.loads((target / "dataset.json").read_text())
+        before = _read_record(target)
         if {key: before.get(key) for key in record} == record and all((target / file).exists() for file in before["shards"]):
             print0(f"tinyworld: {megabytes:g} MB are in {target} already")
             return target
     train_chars, val_chars = max(1, int(megabytes * 1e6)), max(1, int(min(1e6, megabytes * 1e5)))
     start = time.perf_counter()
-    with _Workshop("tinyworld") as built:
+    with _workshop("tinyworld") as built:
         shard_chars = max(8_000_000, train_chars // 16)
         names = write_shards(_first_chars(tinyworld.documents("train"), train_chars), built, shard_chars, rows_per_group=256)
         names += write_shards(_first_chars(tinyworld.documents("val"), val_chars), built, 2 * val_chars + 1_000_000, 256, first=len(names))
@@ -300,26 +325,30 @@ def import_files(path: Path, name: str, field: str | None = None, overwrite: boo
     check_name("data set", name)
     if name in HUB_SOURCES or name == "tinyworld":
         raise UserError(f"--name {name} is taken by a built-in data set: choose another")
+    _restore(name)
     if dataset_dir(name).exists() and not overwrite:
         raise UserError(f"data set {name!r} exists already: add --overwrite to replace it, or choose another --name")
     problems = Problems()
     files = find_files(path, field, problems)
     print0(f"importing {len(files)} files from {path}")
-    with _Workshop(name) as built:
+    with _workshop(name) as built:
+        if dataset_dir(name).exists() and not overwrite:  # asked again: another import may have finished while we waited for the lock
+            raise UserError(f"data set {name!r} has just been made by another process: add --overwrite to replace it")
         n_buckets = min(256, 1 + sum(file.stat().st_size for file in files) // IMPORT_BUCKET_BYTES)
         buckets = [built / f"bucket_{i}" for i in range(n_buckets)]
         documents, chars = _scatter(read_documents(files, field, problems, document_chars), buckets)
         print0(f"read {documents:,} documents, {chars:,} characters; {problems.summary()}")
-        if documents < 2:
+        if documents < 2 * CANONICAL_STREAMS:
             raise UserError(
-                f"--import {path}: found {documents} usable documents, and two are the least (one to train on, one to validate). Nothing was written"
+                f"--import {path}: found {documents} usable documents, and {2 * CANONICAL_STREAMS} are the least, half of them to validate on. "
+                "Nothing was written. Add text, or cut text files into shorter documents with --document-chars"
             )
         val_chars = min(chars // 20, IMPORT_SHARD_CHARS // 2)
         n_train = 1 + (chars - val_chars) // IMPORT_SHARD_CHARS
         # Many row groups a shard, so that the streams of the loader can be dealt whole ones.
         rows_per_group = max(1, min(ROWS_PER_GROUP, documents // n_train // 32))
         shuffled = _gather(buckets)
-        train = _all_but_last(shuffled, documents, chars - val_chars)
+        train = _all_but_last(shuffled, documents - CANONICAL_STREAMS, chars - val_chars)
         names = write_shards(train, built, (chars - val_chars) // n_train + 1, rows_per_group)
         names += write_shards(shuffled, built, 2 * chars, rows_per_group, first=len(names))
         for bucket in buckets:
@@ -363,9 +392,9 @@ def _gather(buckets: list[Path]) -> Iterator[str]:
 
 
 def _all_but_last(documents: Iterator[str], count: int, chars: int) -> Iterator[str]:
-    """Pass on documents until there are enough characters, but leave at least one."""
+    """Pass on documents until there are enough characters, but no more than count."""
     size = 0
-    for _ in range(count - 1):
+    for _ in range(count):
         text = next(documents)
         size += len(text)
         yield text
@@ -383,7 +412,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("-w", "--num-workers", type=int, default=4, help="how many downloads at a time")
     parser.add_argument("--source", choices=[*HUB_SOURCES, "tinyworld"], default=DEFAULT_DATASET, help="which data set to get")
-    parser.add_argument("--megabytes", type=float, default=24, help="how much text of tinyworld to generate")
+    parser.add_argument("--megabytes", type=float, default=None, help="how much text of tinyworld to generate (default: 24)")
     parser.add_argument("--import", dest="path", type=Path, default=None, help="a file or folder of your own: txt, md, jsonl, parquet")
     parser.add_argument("--name", default=None, help="the name of the imported data set, later given to --dataset")
     parser.add_argument("--field", default=None, help="which field (jsonl) or column (parquet) holds the text; the usual ones are found without it")
@@ -401,6 +430,8 @@ def parse_args() -> argparse.Namespace:
         parser.error("--name goes with --import PATH")
     if args.document_chars < 100:
         parser.error(f"--document-chars {args.document_chars} is too short for a document: take 100 or more")
+    if args.megabytes is not None and args.source != "tinyworld":
+        parser.error("--megabytes goes with --source tinyworld")
     if args.num_files < -1 or args.num_workers < 1:
         parser.error("-n takes -1 or more, -w takes 1 or more")
     return args
@@ -410,7 +441,7 @@ def main(args: argparse.Namespace) -> None:
     if args.path:
         import_files(args.path.expanduser(), args.name, args.field, args.overwrite, args.document_chars)
     elif args.source == "tinyworld":
-        generate(args.megabytes)
+        generate(24 if args.megabytes is None else args.megabytes)
     else:
         download(args.source, args.num_files, args.num_workers)
 

@@ -66,7 +66,7 @@ def locked(path: Path) -> Iterator[None]:
 def is_locked(path: Path) -> bool:
     if not path.exists():
         return False
-    with open(path, "a") as file:
+    with open(path, "rb") as file:  # to read only: the data set may be another user's
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two processes that ask at once must not see each other
         except BlockingIOError:

@@ -248,6 +248,8 @@ def _parquet_documents(path: Path, field: str | None, problems: Problems) -> Ite
 
 def _undecoded(column: pa.Array) -> pa.Array:
     """Strings as bytes. pyarrow takes a file's word that they are UTF-8, and one that is not would take its whole batch along."""
+    if pa.types.is_string_view(column.type):
+        column = column.cast(pa.large_string())
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)

@@ -3,10 +3,11 @@
 A relation ("capital") has facts (France, Paris) and phrasings ("The capital of {s} is {o}."). Every pair of a fact and a
 phrasing is a *telling*. About one telling in eight is held out, by rule: the corpus never contains it, although it tells the
 same fact in other phrasings and other facts in the same phrasing. Later stages test on the held-out ones, so what they measure is
-whether a model can recombine what it knows. Phrasing 0 is the plainest one of each relation and is never held out.
+whether a model can recombine what it knows. Phrasing 0 is the plainest one of each relation and is never held out; nor is a telling whose
+prompt has several right answers ("Bats are bigger than").
 
 In a phrasing, '|' parts a question from its answer, and the answer of a telling is whatever the last field stands for:
-"{o} is the capital of {s}." asks for the country. What comes before it is the prompt, and a held-out prompt occurs nowhere.
+"{o} is the capital of {s}." asks for the country. What comes before it is the prompt.
 """
 
 import zlib
@@ -247,13 +248,13 @@ parrot|bird|fruit|in warm forests||squawk|two|5
 penguin|bird|fish|on cold coasts|chick||two|7
 frog|amphibian|insects|in ponds|tadpole|croak|four|4
 snake|reptile|mice|in tall grass||hiss|zero|6
-turtle|reptile|sea grass|in the sea|||four|7
+turtle|reptile|sea grass|in the sea||||7
 lizard|reptile|insects|on warm rocks|||four|4
 crocodile|reptile|fish|in rivers|hatchling||four|11
 shark|fish|fish|in the sea|pup||zero|12
 salmon|fish|insects|in rivers|||zero|5"""
 
-SOUNDS_S = {"hiss": "hisses", "neigh": "neighs", "screech": "screeches"}  # every other sound takes a plain s
+SOUNDS_S = {"buzz": "buzzes", "hiss": "hisses", "neigh": "neighs", "screech": "screeches"}  # every other sound takes a plain s
 
 COLORS_OF_THINGS = """a banana|yellow
 a lemon|yellow
@@ -661,7 +662,7 @@ LANGUAGE = ("Many people in {s} speak {o}.", "What language do people speak in {
             "Which language would help you in {s}?|{o} would help.")  # fmt: skip
 SYMBOL = ("The chemical symbol of {s} is {o}.", "{o} is the chemical symbol of {s}.", "What is the chemical symbol of {s}?|It is {o}.",
           "Chemists write {s} as {o}.", "In the periodic table, {s} has the symbol {o}.", "The symbol for the element {s} is {o}.",
-          "Which symbol stands for {s}?|{o}.", "The letters {o} stand for the element {s}.", "How do chemists write {s}?|They write {o}.")  # fmt: skip
+          "Which symbol stands for {s}?|{o}.", "The sign {o} stands for the element {s}.", "How do chemists write {s}?|They write {o}.")  # fmt: skip
 ATOMIC_NUMBER = ("The atomic number of {s} is {o}.", "An atom of {s} has this many protons: {o}.", "What is the atomic number of {s}?|It is {o}.",
                  "Element number {o} in the periodic table is {s}.", "In the periodic table, {s} stands at number {o}.")  # fmt: skip
 STATE = ("{S} is a {o}.", "Is {s} a gas or a metal?|It is a {o}.", "The element {s} is a {o}.", "Chemists know that {s} is a {o}.",
@@ -689,8 +690,8 @@ PLURAL = ("The plural of {s} is {o}.", "One {s}, two {o}.", "What is the plural 
           "How do you write more than one {s}?|You write {o}.", "First I had one {s}, and now I have many {o}.")  # fmt: skip
 KIND = ("{A} is {ao}.", "What is {a}?|It is {ao}.", "{A} is a kind of {o}.", "If you ask what {a} is, the answer is {ao}.", "The word {s} names {ao}.")  # fmt: skip
 MATERIAL = ("{S} {b} made of {o}.", "What {b} {s} made of?|{S} {b} made of {o}.", "To make {s}, you need {o}.", "People make {s} from {o}.", "Which material do you need for {s}?|You need {o}.")  # fmt: skip
-DOES = ("{A} {o}.", "What does {a} do?|{A} {o}.", "In every village, {a} {o}.", "Someone who {o} is {a}.", "Who {o}?|{A} does.",
-        "Every day, {a} {o}.")  # fmt: skip
+DOES = ("{A} {o}.", "What does {a} do?|{A} {o}.", "In the book of jobs, {a} {o}.", "Someone who {o} is {a}.", "Who {o}?|{A} does.",
+        "As everyone knows, {a} {o}.")  # fmt: skip
 WORKS = ("{A} works {o}.", "Where does {a} work?|{A} works {o}.", "You can meet {a} {o}.", "In the morning {a} begins to work {o}.",
          "The place of work of {a} is {o}.", "Where do you go to find {a}?|Look {o}.")  # fmt: skip
 AMOUNT = ("There are {o} {u} in {h}.", "How many {u} are there in {h}?|There are {o}.", "The number of {u} in {h} is {o}.", "In {h} there are {o} {u}.",
@@ -748,7 +749,7 @@ COUNT_LETTER = ("The letter {c} appears {o} in {w}.", "In the word {w}, the lett
                 "Look for {c} in the word {w}: you find it {o}.", "How many times is {c} in {w}?|The letter {c} is there {o}.")  # fmt: skip
 SUM = ("{a} + {b} = {o}", "{A} plus {b2} is {o2}.", "What is {a} + {b}?|{a} + {b} = {o}.", "If you add {b} to {a}, you get {o}.", "The sum of {a} and {b} is {o}.",
        "How much is {a2} plus {b2}?|It is {o2}.", "{A} and {b2} make {o2}.")  # fmt: skip
-DIFFERENCE = ("{a} - {b} = {o}", "{A} minus {b2} is {o2}.", "What is {a} - {b}?|{a} - {b} = {o}.", "If you take {b} away from {a}, {o} remain.",
+DIFFERENCE = ("{a} - {b} = {o}", "{A} minus {b2} is {o2}.", "What is {a} - {b}?|{a} - {b} = {o}.", "If you take {b} away from {a}, you keep {o}.",
               "The difference between {a} and {b} is {o}.", "How much is {a2} minus {b2}?|It is {o2}.")  # fmt: skip
 PRODUCT = ("{a} * {b} = {o}", "{A} times {b2} is {o2}.", "What is {a} * {b}?|{a} * {b} = {o}.", "The product of {a} and {b} is {o}.",
            "How much is {a2} times {b2}?|It is {o2}.", "{A} groups of {b2} make {o2}.")  # fmt: skip
@@ -913,7 +914,11 @@ def tell(relation: Relation, subject: str, phrasing: int) -> Telling:
 def tellings(name: str) -> tuple[Telling, ...]:
     """All tellings of a relation, the held-out ones among them."""
     relation = relations()[name]
-    return tuple(tell(relation, subject, i) for subject in relation.facts for i in range(len(relation.phrasings)))
+    told = [tell(relation, subject, i) for subject in relation.facts for i in range(len(relation.phrasings))]
+    answers: dict[str, set[str]] = {}
+    for t in told:
+        answers.setdefault(t.prompt, set()).add(t.answer.lower())
+    return tuple(t._replace(held_out=t.held_out and len(answers[t.prompt]) == 1) for t in told)
 
 
 def held_out_tellings() -> list[Telling]:

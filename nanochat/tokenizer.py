@@ -10,18 +10,19 @@ import binascii
 import io
 import json
 import pickle
+import pickletools
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import tiktoken
 
 from nanochat.common import DEFAULT_DATASET, UserError, atomic_path, check_name, get_base_dir, write_text
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
 SPECIAL_TOKENS = (
@@ -35,6 +36,7 @@ SPECIAL_TOKENS = (
 # GPT-4's pattern, but digits go in groups of one or two: small vocabularies should not spend themselves on three-digit numbers.
 SPLIT_PATTERN = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 FORMAT = "nanochat-bpe-1"
+LONGEST_SPACE = 200_000  # blanks in a row
 SURROGATES = re.compile(r"([\ud800-\udfff]+)")
 
 
@@ -45,7 +47,12 @@ class Tokenizer:
         _check_ranks(ranks)
         self.pattern, self.ranks = pattern, ranks
         self.special = {name: len(ranks) + i for i, name in enumerate(special_tokens)}
-        self.enc = tiktoken.Encoding("nanochat", pat_str=pattern, mergeable_ranks=ranks, special_tokens=self.special)
+        if missing := set(SPECIAL_TOKENS) - set(self.special):
+            raise UserError(f"the tokenizer lacks the special tokens {', '.join(sorted(missing))}: it is not one for chat models like these")
+        try:
+            self.enc = tiktoken.Encoding("nanochat", pat_str=pattern, mergeable_ranks=ranks, special_tokens=self.special)
+        except ValueError as error:
+            raise UserError(f"the tokenizer's split pattern is not a valid one ({error})") from error
         self.bos = self.special["<|bos|>"]
 
     # --- making, loading, saving ---
@@ -70,15 +77,15 @@ class Tokenizer:
     @classmethod
     def from_directory(cls, directory: Path) -> "Tokenizer":
         if (directory / "tokenizer.json").exists():
-            return cls.from_json((directory / "tokenizer.json").read_text(encoding="utf-8"), directory / "tokenizer.json")
+            return cls.from_json(directory / "tokenizer.json")
         if (directory / "tokenizer.pkl").exists():
             return cls.from_pickle(directory / "tokenizer.pkl")
         raise UserError(f"there is no tokenizer in {directory}: train one with python -m scripts.tok_train --dataset NAME")
 
     @classmethod
-    def from_json(cls, text: str, path: Path) -> "Tokenizer":
+    def from_json(cls, path: Path) -> "Tokenizer":
         try:
-            saved = json.loads(text)
+            saved = json.loads(path.read_text(encoding="utf-8"))
             if saved["format"] != FORMAT:
                 raise ValueError(f"unknown format {saved['format']!r}")
             ranks = {base64.b64decode(token, validate=True): rank for rank, token in enumerate(saved["tokens"])}
@@ -90,7 +97,9 @@ class Tokenizer:
     def from_pickle(cls, path: Path) -> "Tokenizer":
         """A tokenizer.pkl of karpathy/nanochat: a pickled tiktoken.Encoding, and nothing but that."""
         try:
-            state = _AdmitOnlyEncoding(io.BytesIO(path.read_bytes())).load().__dict__.get("state")
+            raw = path.read_bytes()
+            _check_pickle(raw)
+            state = _AdmitOnlyEncoding(io.BytesIO(raw)).load().__dict__.get("state")
         except UserError:
             raise
         except Exception as error:
@@ -109,8 +118,10 @@ class Tokenizer:
         """tokenizer.json alone is the truth, so it comes last and in one piece."""
         import torch
 
+        token_bytes = io.BytesIO()
+        torch.save(self.token_bytes(), token_bytes)
         with atomic_path(directory / "token_bytes.pt") as path:
-            torch.save(self.token_bytes(), path)
+            path.write_bytes(token_bytes.getvalue())
         tokens = [base64.b64encode(token).decode() for token in self.ranks]
         saved = {"format": FORMAT, "pattern": self.pattern, "special_tokens": list(self.special), "tokens": tokens}
         write_text(directory / "tokenizer.json", json.dumps(saved, indent=0))
@@ -145,17 +156,23 @@ class Tokenizer:
         before = [] if prepend is None else [prepend if isinstance(prepend, int) else self.special[prepend]]
         after = [] if append is None else [append if isinstance(append, int) else self.special[append]]
         if isinstance(text, str):
-            return [*before, *self.enc.encode_ordinary(text), *after]
+            return [*before, *self._ordinary(text), *after]
         # Each thread takes a slice: a task per text costs more than tokenizing a short one does.
         size = max(64, -(-len(text) // num_threads))
         slices = [text[i : i + size] for i in range(0, len(text), size)]
         with ThreadPoolExecutor(num_threads) as pool:
-            done = pool.map(lambda part: [[*before, *self.enc.encode_ordinary(t), *after] for t in part], slices)
+            done = pool.map(lambda part: [[*before, *self._ordinary(t), *after] for t in part], slices)
             return [row for rows in done for row in rows]
 
-    def encode_array(self, text: str) -> "np.ndarray":
+    def encode_array(self, text: str) -> np.ndarray:
         """The same tokens as uint32, without a Python number for each of them on the way."""
-        return self.enc.encode_to_numpy(text, allowed_special=set(), disallowed_special=())
+        arrays = [self.enc.encode_to_numpy(part, allowed_special=set(), disallowed_special=()) for part in _digestible(text)]
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+    def _ordinary(self, text: str) -> list[int]:
+        if len(text) < LONGEST_SPACE:
+            return self.enc.encode_ordinary(text)
+        return [token for part in _digestible(text) for token in self.enc.encode_ordinary(part)]
 
     __call__ = encode
 
@@ -170,7 +187,7 @@ class Tokenizer:
             if i % 2:  # the stretches that the pattern caught: each character stands for one undecodable byte
                 ids += [self.ranks[bytes([byte])] for byte in part.encode("utf-8", errors="surrogateescape")]
             else:
-                ids += self.enc.encode_ordinary(part)
+                ids += self._ordinary(part)
         return ids
 
     def decode_bytes(self, ids: list[int]) -> bytes:
@@ -232,6 +249,13 @@ def get_tokenizer(dataset: str = DEFAULT_DATASET) -> Tokenizer:
     return Tokenizer.from_directory(directory)
 
 
+def _digestible(text: str) -> list[str]:
+    """The text in pieces that tiktoken can split: on a million blanks in a row its regular expressions give up."""
+    if len(text) < LONGEST_SPACE:
+        return [text]
+    return [part for part in re.split(rf"(\s{{{LONGEST_SPACE}}})", text) if part]
+
+
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
@@ -245,6 +269,21 @@ def _check_ranks(ranks: dict[bytes, int]) -> None:
 
 def _is_token_table(table: object, kind: type) -> bool:
     return isinstance(table, dict) and all(isinstance(token, kind) and isinstance(rank, int) for token, rank in table.items())
+
+
+# All that a pickled tokenizer is made of. Neither tuples nor lists nor calls are among it.
+PICKLE_WORDS = (
+    "PROTO", "FRAME", "GLOBAL", "STACK_GLOBAL", "SHORT_BINUNICODE", "BINUNICODE", "SHORT_BINBYTES", "BINBYTES", "BININT", "BININT1", "BININT2",
+    "EMPTY_TUPLE", "EMPTY_DICT", "NEWOBJ", "MARK", "SETITEM", "SETITEMS", "BUILD", "MEMOIZE", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET",
+    "STOP",
+)  # fmt: skip
+
+
+def _check_pickle(raw: bytes) -> None:
+    """Refuse before reading what could eat memory or the stack: a pickle need not run code to do harm."""
+    for count, (word, value, _) in enumerate(pickletools.genops(raw)):
+        if word.name not in PICKLE_WORDS or ("PUT" in word.name and value > count):
+            raise UserError(f"refused: the pickled tokenizer contains {word.name}, which no tokenizer needs. Only load tokenizers you trust")
 
 
 class _PickledEncoding:

@@ -2,7 +2,7 @@
 # Set up Python for a recipe; every recipe sources this file. Makes .venv and installs what pyproject.toml pins, with uv where there is one and
 # with pip where there is not. Once done it takes no time; a changed pyproject.toml does it again.
 #
-#   EXTRAS=dev,hf   extras of pyproject.toml to install as well (default: none)
+#   EXTRAS=dev      extras of pyproject.toml to install as well (default: none)
 #   PYTHON=…        the Python to use (default: the first of the usual names that is 3.10 or newer)
 #   SKIP_SETUP=1    touch nothing and use the python that is on the PATH
 
@@ -10,14 +10,15 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 nanochat_find_python() {
-    local name
-    for name in ${PYTHON:-} python3 python3.13 python3.12 python3.11 python3.10 python; do
+    local name names=(python3 python3.13 python3.12 python3.11 python3.10 python)
+    if [ -n "${PYTHON:-}" ]; then names=("$PYTHON"); fi
+    for name in "${names[@]}"; do
         if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1; then
             "$name" -c 'import sys; print(sys.executable)'
             return 0
         fi
     done
-    echo "error: found no Python 3.10 or newer. Install one, or name it: PYTHON=/path/to/python3 bash runs/…" >&2
+    echo "error: found no Python 3.10 or newer (tried: ${names[*]}). Install one, or name it: PYTHON=/path/to/python3 bash runs/…" >&2
     return 1
 }
 
@@ -26,7 +27,7 @@ nanochat_install() {  # $1: extras, comma-separated
     if command -v uv >/dev/null 2>&1; then
         # pip looks for local wheels where PIP_FIND_LINKS says, uv where UV_FIND_LINKS says
         if [ -z "${UV_FIND_LINKS:-}" ] && [ -n "${PIP_FIND_LINKS:-}" ]; then export UV_FIND_LINKS="$PIP_FIND_LINKS"; fi
-        python=$(nanochat_find_python 2>/dev/null) || python=$(cat .python-version)  # uv brings a Python where the machine has none
+        python=${PYTHON:-$(nanochat_find_python 2>/dev/null || cat .python-version)}  # uv brings a Python where the machine has none
         uv venv --quiet --clear --python "$python" .venv
         uv pip install --quiet --python .venv/bin/python -e "$what"
     else

@@ -106,7 +106,10 @@ def main(args: argparse.Namespace) -> None:
     encoders = {"ours": ours.enc}
     for encoding, (label, files) in KNOWN.items():
         if cached_in_tiktoken(files):
-            encoders[label] = tiktoken.get_encoding(encoding)
+            try:
+                encoders[label] = tiktoken.get_encoding(encoding)
+            except Exception as error:  # tiktoken throws a damaged file away and goes to the network, which may fail in any way
+                print0(f"not compared with {label}: its file in tiktoken's cache is damaged ({type(error).__name__})")
         else:
             print0(f"not compared with {label}: its tokenizer is not in tiktoken's cache (once, with a network: python -c "
                    f"\"import tiktoken; tiktoken.get_encoding('{encoding}')\")")  # fmt: skip

@@ -235,6 +235,27 @@ def test_resuming_on_another_number_of_ranks(tmp_path, monkeypatch):
         assert torch.equal(torch.stack([eight[r][n][0] for r in range(8)], dim=1).flatten(0, 1), x)
 
 
+@pytest.mark.parametrize("stop", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("world_size", [2, 4, 8])
+def test_resuming_on_other_ranks_from_anywhere(tmp_path, monkeypatch, stop, world_size):
+    """After an odd number of rows the turn is not at rank 0; every rank goes on with the rows that are its own."""
+    name = make_data(tmp_path, monkeypatch, [numbered(0, 260), numbered(900, 30)])
+    straight = torch.cat([x for x, _, _ in batches(80, name, 1, 31, buffer_size=25)])
+    state = batches(stop, name, 1, 31, buffer_size=25)[-1][2]
+    for rank in range(world_size):
+        rows = torch.cat([x for x, _, _ in batches(3, name, 2, 31, compute=rank_of(rank, world_size), buffer_size=25, state=state)])
+        mine = [row for row in range(stop, 80) if row % world_size == rank]
+        assert torch.equal(rows, straight[mine[:6]])
+
+
+def test_a_run_of_twelve_ranks_resumes_on_fewer(tmp_path, monkeypatch):
+    name = make_data(tmp_path, monkeypatch, [numbered(0, 300), numbered(900, 30)])
+    states = [batches(2, name, 1, 31, compute=rank_of(r, 12))[-1][2] for r in range(12)]
+    further = [batches(3, name, 1, 31, compute=rank_of(r, 12), state=states[r]) for r in range(12)]
+    one = torch.cat([x for x, _, _ in batches(3, name, 12, 31, state=through_disk(states, tmp_path))])
+    assert torch.equal(one, torch.cat([further[r][n][0] for n in range(3) for r in range(12)]))
+
+
 def test_a_state_belongs_to_its_batch(tmp_path, monkeypatch):
     """Prefetching runs ahead; the state that comes with a batch must not."""
     name = make_data(tmp_path, monkeypatch, [numbered(0, 160), numbered(900, 30)])
@@ -251,6 +272,10 @@ def test_unfitting_states_are_refused(tmp_path, monkeypatch):
     (_, _, state), *_ = batches(1, name, 2, 31)
     with pytest.raises(UserError, match="resume on a number of ranks"):
         batches(1, name, 2, 31, compute=rank_of(0, 3), state=state)
+    with pytest.raises(UserError, match="belongs to other batches"):
+        batches(1, name, 2, 31, split="val", state=state)
+    with pytest.raises(UserError, match="a batch of 0 rows"):
+        batches(1, name, 0, 31)
     with pytest.raises(UserError, match="--max-seq-len 31"):
         batches(1, name, 2, 63, state=state)
     (_, _, half), *_ = batches(1, name, 2, 31, compute=rank_of(0, 2))
@@ -330,6 +355,10 @@ def test_prefetching_stops_with_its_consumer():
             thread.join(5)
             assert not thread.is_alive()
     assert len(made) < 20
+
+
+def test_the_end_comes_where_it_is():
+    assert list(_prefetched(range(10), depth=2)) == list(range(10))
 
 
 def test_an_error_comes_where_its_item_would_have_come():

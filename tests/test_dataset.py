@@ -45,7 +45,18 @@ def stored(name: str = "mine") -> list[str]:
 
 
 def left_in(base: Path) -> list[str]:
-    return sorted(os.listdir(base)) if base.exists() else []
+    return sorted(name for name in os.listdir(base) if not name.endswith(".lock")) if base.exists() else []
+
+
+def some(word: str, n: int = 16) -> list[dict[str, str]]:
+    """As many documents as an import needs at least."""
+    return [{"text": f"{word} {i}"} for i in range(n)]
+
+
+def stored_words() -> set[str]:
+    """What `some` was called with for the data set that is stored."""
+    assert len(stored()) == 16
+    return {text.split()[0] for text in stored()}
 
 
 def run(*args: str | Path) -> subprocess.CompletedProcess:
@@ -229,7 +240,7 @@ def test_jsonl_problems_say_where(files, case):
 
 
 def test_problems_are_counted_shown_and_kept(base, files):
-    path = jsonl(files / "a.jsonl", *[line for line, _, _ in BAD_LINES.values()], {"text": "fine"}, {"text": " "})
+    path = jsonl(files / "a.jsonl", *[line for line, _, _ in BAD_LINES.values()], {"text": "fine"}, {"text": " "}, *some("more"))
     (files / os.fsdecode(b"caf\xe9.jpg")).touch()  # a name that is no UTF-8
     result = run("--import", files, "--name", "mine")
     assert result.returncode == 0, result.stderr
@@ -240,16 +251,16 @@ def test_problems_are_counted_shown_and_kept(base, files):
         assert any(line.strip().startswith(f"{path}:{number}: {kind}") for line in kept), number
     assert len(kept) == 1 + len(BAD_LINES) + 2
     record = json.loads((base / "base_data_mine" / "dataset.json").read_text())
-    assert record["documents"] == 3 and record["problems"]["broken line, skipped"] == 3
-    assert sorted(stored()) == ["caf�", "fine", "half ?"]
+    assert record["documents"] == 19 and record["problems"]["broken line, skipped"] == 3
+    assert sorted(stored())[:3] == ["caf�", "fine", "half ?"]
 
 
 def test_names_that_are_no_utf8_can_be_imported_and_told(base, files):
     odd = files / os.fsdecode(b"caf\xe9")
     odd.mkdir()
-    jsonl(odd / "a.jsonl", "{", {"text": "one"}, {"text": "two"})
+    jsonl(odd / "a.jsonl", "{", *some("one"))
     result = run("--import", odd, "--name", "mine")
-    assert result.returncode == 0 and "caf" in result.stdout and sorted(stored()) == ["one", "two"]
+    assert result.returncode == 0 and "caf" in result.stdout and stored_words() == {"one"}
 
 
 def test_an_empty_file_is_reported(files):
@@ -260,7 +271,7 @@ def test_an_empty_file_is_reported(files):
 
 
 def test_a_long_list_of_problems_is_cut_short_on_the_screen_only(base, files):
-    jsonl(files / "a.jsonl", *["{"] * 30, {"text": "one"}, {"text": "two"})
+    jsonl(files / "a.jsonl", *["{"] * 30, *some("one"))
     result = run("--import", files, "--name", "mine")
     assert result.stdout.count("a.jsonl:") == 10 and "… and 20 more" in result.stdout
     kept = (base / "base_data_mine" / "problems.txt").read_text()
@@ -428,43 +439,73 @@ def test_the_same_files_give_the_same_shards(base, files, small_shards):
         assert path.read_bytes() == (base / "base_data_two" / path.name).read_bytes()
 
 
-@pytest.mark.parametrize("n", [2, 3, 40])
+@pytest.mark.parametrize("n", [16, 17, 40])
 def test_few_documents_suffice(base, files, n):
     jsonl(files / "a.jsonl", *[{"text": f"document {i}"} for i in range(n)])
     import_files(files, "mine")
     train, val = ([text for batch in parquets_iter_batched(split, "mine") for text in batch] for split in ("train", "val"))
-    assert len(train) >= 1 and len(val) >= 1 and len(train) + len(val) == n
+    assert len(train) >= 8 and len(val) >= 8 and len(train) + len(val) == n  # one for each stream of the loader
 
 
 def test_an_import_as_a_user_does_it(base, files):
-    path = jsonl(files / "a.jsonl", {"text": "one"}, {"text": "two"})
+    path = jsonl(files / "a.jsonl", *some("one"))
     result = run("--import", path, "--name", "mine")
-    assert result.returncode == 0 and "read 2 documents, 6 characters; no problems" in result.stdout and "--dataset mine" in result.stdout
-    assert sorted(stored()) == ["one", "two"]
+    assert result.returncode == 0 and "read 16 documents, 86 characters; no problems" in result.stdout and "--dataset mine" in result.stdout
+    assert stored_words() == {"one"}
 
-    jsonl(path, {"text": "three"}, {"text": "four"})
+    jsonl(path, *some("three"))
     refused = run("--import", path, "--name", "mine")
     assert refused.returncode == 1 and "--overwrite" in refused.stderr
-    assert sorted(stored()) == ["one", "two"]
+    assert stored_words() == {"one"}
     assert run("--import", path, "--name", "mine", "--overwrite").returncode == 0
-    assert sorted(stored()) == ["four", "three"]
+    assert stored_words() == {"three"}
     assert left_in(base) == ["base_data_mine"]
 
 
 def test_a_failed_overwrite_leaves_the_old_data_set(base, files):
-    path = jsonl(files / "a.jsonl", {"text": "one"}, {"text": "two"})
+    path = jsonl(files / "a.jsonl", *some("one"))
     import_files(path, "mine")
     jsonl(path, "{", "{")
     with pytest.raises(UserError, match="found 0 usable documents"):
         import_files(path, "mine", overwrite=True)
-    assert sorted(stored()) == ["one", "two"] and left_in(base) == ["base_data_mine"]
+    assert stored_words() == {"one"} and left_in(base) == ["base_data_mine"]
+
+
+def test_an_import_killed_between_two_renames_loses_nothing(base, files, monkeypatch):
+    import_files(jsonl(files / "a.jsonl", *some("one")), "mine")
+    (base / "base_data_mine").rename(base / ".base_data_mine.old")  # as a process leaves it that dies there
+    (base / ".base_data_mine.new").mkdir()
+    assert stored_words() == {"one"}
+    (base / "base_data_mine").rename(base / ".base_data_mine.old")
+    with pytest.raises(UserError, match="--overwrite"):
+        import_files(jsonl(files / "a.jsonl", *some("two")), "mine")
+    import_files(files / "a.jsonl", "mine", overwrite=True)
+    assert stored_words() == {"two"} and left_in(base) == ["base_data_mine"]
+
+
+def test_two_imports_at_once(base, files):
+    """One of them wins, the other one says so."""
+    path = jsonl(files / "a.jsonl", *some("one"))
+    command = [sys.executable, "-m", "nanochat.dataset", "--import", str(path), "--name", "mine"]
+    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    complaints = [process.communicate(timeout=60)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1]
+    assert "--overwrite" in "".join(complaints) and stored_words() == {"one"}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"shards": [1, 2]}'])
+def test_a_damaged_list_of_shards(base, files, content):
+    import_files(jsonl(files / "a.jsonl", *some("one")), "mine")
+    (base / "base_data_mine" / "dataset.json").write_text(content)
+    with pytest.raises(UserError, match=r"dataset\.json is damaged"):
+        open_dataset("mine")
 
 
 def test_an_interrupted_import_leaves_nothing(base, files, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    jsonl(files / "a.jsonl", {"text": "one"}, {"text": "two"})
+    jsonl(files / "a.jsonl", *some("one"))
     monkeypatch.setattr(dataset_module, "write_shards", interrupted)
     with pytest.raises(KeyboardInterrupt):
         import_files(files, "mine")

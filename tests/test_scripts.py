@@ -1,5 +1,6 @@
 """Every script as a user starts it: its help, its work, and what it says when something is wrong."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -44,19 +45,18 @@ def test_corpus_tokenizer_evaluation(run_module, tmp_path):
     assert table["tinyworld val"]["ours"]["bytes_per_token"] > table["other languages"]["ours"]["bytes_per_token"]
 
 
-def test_comparison_with_a_tokenizer_from_tiktokens_cache(run_module, in_small_world, tmp_path, tokenizer):
-    """GPT-4's file, if tiktoken has it; here a small file of the same format under its name, which tiktoken refuses by its hash or takes."""
-    from scripts.tok_eval import KNOWN, OPENAI_FILES, cached_in_tiktoken
+def test_comparison_looks_into_tiktokens_cache(run_module, in_small_world, tmp_path):
+    """Files of the right names, but damaged: tiktoken finds out, and the evaluation goes on without them."""
+    from scripts.tok_eval import KNOWN, OPENAI_FILES
 
-    _, files = KNOWN["cl100k_base"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
-        assert not cached_in_tiktoken(files)
-        import hashlib
-
+    for _, files in KNOWN.values():
         for file in files:
-            (tmp_path / hashlib.sha1((OPENAI_FILES + file).encode()).hexdigest()).write_bytes(b"")
-        assert cached_in_tiktoken(files)
+            (tmp_path / hashlib.sha1((OPENAI_FILES + file).encode()).hexdigest()).write_bytes(b"damaged")
+    no_network = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    shutil.copytree(in_small_world, tmp_path / "base")
+    result = run_module("scripts.tok_eval", "--dataset", "tinyworld", base=tmp_path / "base", TIKTOKEN_CACHE_DIR=str(tmp_path), **no_network)
+    assert result.returncode == 0, result.stderr
+    assert "not compared with GPT-2: its file in tiktoken's cache is damaged" in result.stdout and "GPT-4: its file" in result.stdout
 
 
 @pytest.mark.parametrize(("command", "says"), [
@@ -185,6 +185,16 @@ def test_setup_with_uv(checkout):
 def test_setup_can_be_skipped(checkout):
     result, calls = set_up(checkout, SKIP_SETUP="1")
     assert result.returncode == 0 and calls == [] and not (checkout / ".venv").exists()
+
+
+def test_setup_takes_the_python_it_is_told(checkout):
+    (checkout / "my tools").mkdir()
+    shutil.copy(checkout / "bin" / "python3", checkout / "my tools" / "python3")
+    result, calls = set_up(checkout, PYTHON=str(checkout / "my tools" / "python3"))
+    assert result.returncode == 0 and len(calls) == 2, result.stderr
+    shutil.rmtree(checkout / ".venv")
+    result, calls = set_up(checkout, PYTHON="/no/such/python")
+    assert result.returncode != 0 and "/no/such/python" in result.stderr and calls == []
 
 
 def test_setup_without_any_python(checkout):

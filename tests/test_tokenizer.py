@@ -62,8 +62,20 @@ def test_special_tokens_in_text_are_text(pieces):
 
 
 def test_long_monotonous_text(tokenizer):
-    for text in ("a" * 300_000, " " * 300_000, "\n" * 100_000, "é" * 100_000, "7" * 100_000, "^" * 100_000):
-        assert tokenizer.decode(tokenizer.encode(text)) == text
+    for text in (
+        "a" * 300_000,
+        " " * 300_000,
+        "x" + " " * 1_300_000 + "y",
+        "\t" * 1_000_001,
+        "\u3000" * 1_000_001,
+        "\n" * 100_000,
+        "é" * 100_000,
+        "7" * 100_000,
+        "^" * 100_000,
+    ):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert tokenizer.encode([text]) == [ids] and tokenizer.encode_array(text).tolist() == ids and tokenizer.encode_bytes(text.encode()) == ids
 
 
 def test_lists_prepend_and_append(tokenizer):
@@ -222,6 +234,29 @@ def test_a_pickle_that_runs_code_is_refused(tokenizer, tmp_path, function):
     with pytest.raises(UserError, match="refused"):
         Tokenizer.from_directory(tmp_path)
     assert not victim.exists()
+
+
+@pytest.mark.parametrize("harm", [
+    b"\x80\x04Nr" + (60_000_000).to_bytes(4, "little") + b".",  # a gigabyte of memory
+    b"\x80\x04" + b"(" * 100_000 + b"t" * 100_000 + b".",  # a stack without end
+    b"\x80\x04)" + b"\x94h\x00\x86" * 40 + b".",
+])  # fmt: skip
+def test_a_pickle_that_eats_memory_is_refused_unread(tmp_path, harm):
+    (tmp_path / "tokenizer.pkl").write_bytes(harm)
+    with pytest.raises(UserError):
+        Tokenizer.from_directory(tmp_path)
+
+
+@pytest.mark.parametrize("special", [["<|bos|>"], [name for name in SPECIAL_TOKENS if name != "<|bos|>"]])
+def test_a_tokenizer_without_all_special_tokens_is_refused(tokenizer, tmp_path, special):
+    tokenizer.save(tmp_path)
+    saved = json.loads((tmp_path / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(saved | {"special_tokens": special}))
+    with pytest.raises(UserError, match="lacks the special tokens"):
+        Tokenizer.from_directory(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="not a tokenizer"):
+        Tokenizer.from_directory(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", pickle.dumps([1, 2]), pickle.dumps("gpt2"), pickle.dumps({"mergeable_ranks": {}})])
