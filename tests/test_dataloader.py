@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from nanochat import dataset
+from nanochat import dataloader, dataset
 from nanochat.common import Compute, UserError
 from nanochat.dataloader import BestFit, LoaderState, Shards, StreamState, _prefetched, pretrain_batches, stream_count
 from nanochat.dataset import write_shard
@@ -318,7 +318,10 @@ def test_missing_data_is_said_before_the_first_batch(tmp_path, monkeypatch):
         pretrain_batches(Letters(), "climbmix", 1, 31, "train", rank_of(0, 1))
 
 
-def test_damage_in_a_later_shard_reaches_the_loop(tmp_path, monkeypatch):
+@pytest.mark.parametrize("checked", [0, 10**6])
+def test_damage_in_a_later_shard_is_named(tmp_path, monkeypatch, checked):
+    """Found before the first batch if shards are small enough to be read through, else when the run reaches it."""
+    monkeypatch.setattr(dataloader, "CHECKED_BYTES", checked)
     name = make_data(tmp_path, monkeypatch, [numbered(0, 100, 400), numbered(100, 100, 400), numbered(900, 20)])
     path = dataset.dataset_dir(name) / dataset.shard_name(1)
     column = pq.ParquetFile(path).metadata.row_group(4).column(0)
@@ -326,7 +329,9 @@ def test_damage_in_a_later_shard_reaches_the_loop(tmp_path, monkeypatch):
     raw[column.data_page_offset + column.total_compressed_size - 5] ^= 1  # one bit, in the middle of the file
     path.write_bytes(raw)
     with pytest.raises(UserError, match=r"shard_00001.parquet is damaged"):
-        batches(200, name, 2, 63, buffer_size=10)
+        loader = pretrain_batches(Letters(), name, 2, 63, "train", rank_of(0, 1), buffer_size=10)
+        assert not checked
+        list(islice(loader, 200))
 
 
 def test_a_damaged_footer_is_known_before_the_first_batch(tmp_path, monkeypatch):
