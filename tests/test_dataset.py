@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanochat import dataset as dataset_module
@@ -125,6 +125,7 @@ def test_a_long_line_is_cut_and_kept(files, line):
 LINES = st.lists(st.text("ab .", max_size=30).map(lambda text: text + "\n") | st.sampled_from(["\n", "<|endoftext|>\n", "  \n"]), max_size=30)
 
 
+@settings(deadline=None)
 @given(LINES)
 def test_no_text_is_lost_in_cutting(lines):
     documents = list(cut_into_documents(iter(lines), limit=20))
