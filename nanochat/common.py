@@ -5,6 +5,7 @@ import contextlib
 import errno
 import os
 import re
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -139,6 +140,28 @@ def add_dataset_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", default=DEFAULT_DATASET, help="which data set: climbmix, fineweb_edu, tinyworld, or a name you imported")
 
 
+# --- stopping --------------------------------------------------------------------------------------------------------
+
+
+class StopSignal:
+    """Ctrl-C or SIGTERM asks a training loop to stop after the step and save; `number` is the signal that came, 0 if none did. The same signal a
+    second time acts as if nobody listened. (torchrun sends SIGTERM to its ranks when it gets Ctrl-C, which they get as well.)"""
+
+    def __init__(self):
+        self.number = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame) -> None:
+        self.number = self.number or number
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        os.write(2, b"\nstopping after this step; the same signal again aborts\n")  # print might be in the middle of a line
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.number
+
+
 # --- compute ---------------------------------------------------------------------------------------------------------
 
 
@@ -176,9 +199,25 @@ def compute_init(device_type: str = "") -> Compute:
         torch.cuda.set_device(device)
         torch.cuda.manual_seed(42)
         torch.set_float32_matmul_precision("high")  # TF32 for what little float32 matrix work is left
+    if device_type == "cpu":
+        _keep_freed_memory()
     if ddp:
         dist.init_process_group("nccl" if device_type == "cuda" else "gloo", device_id=device if device_type == "cuda" else None)
     return Compute(ddp, rank, local_rank, world_size, device)
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep large blocks that are freed instead of handing them back: every page of a new one is zeroed at its first touch, and for
+    a matrix product of moderate size that takes longer than the product."""
+    import ctypes
+
+    trim_threshold, mmap_max = -1, -4  # names of glibc's malloc.h
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+    except (OSError, AttributeError):  # another libc: it works as well, a little slower
+        pass
 
 
 def compute_cleanup() -> None:

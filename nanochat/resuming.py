@@ -1,0 +1,46 @@
+"""What a training script asks of its folder before it begins: is there a run to go on with, may it be touched, is it the same run?"""
+
+import json
+import shutil
+from pathlib import Path
+
+from nanochat.checkpoint_manager import check_step, complete_steps, find_last_step, meta_file, read_meta
+from nanochat.common import Compute, UserError, write_text
+
+
+def step_to_resume(directory: Path, num_iterations: int, resume: bool, from_step: int, overwrite: bool) -> int | None:
+    """The step to go on from, None to start anew. What another run left is never written over by accident."""
+    if from_step >= 0:
+        check_step(directory, from_step)
+        return from_step
+    steps = complete_steps(directory, optimizer=False)
+    if not steps or overwrite:
+        return None
+    if resume:
+        return find_last_step(directory)
+    state = "a finished run" if steps[-1] >= num_iterations else f"a run that got to step {steps[-1]} of {num_iterations}"
+    raise UserError(f"{directory} already holds {state}: go on with it (--resume auto), delete it (--overwrite), "
+                    f"or choose another folder (--model-tag NAME)")  # fmt: skip
+
+
+def check_same_config(saved: dict, config: dict, directory: Path) -> None:
+    different = [f"{name} is {saved[name]} there and {value} here" for name, value in config.items() if saved.get(name, value) != value]
+    if different:
+        raise UserError(f"{directory} holds another model ({'; '.join(different)}): give the flags of that run, or choose another --model-tag")
+
+
+def delete_run(directory: Path, compute: Compute) -> None:
+    if compute.rank == 0 and directory.exists():
+        for path in sorted(directory.glob("meta_*.json")):  # first: what a kill leaves of the rest is then no checkpoint
+            path.unlink()
+        shutil.rmtree(directory)
+    if compute.ddp:
+        import torch.distributed as dist
+
+        dist.barrier()
+
+
+def update_meta(directory: Path, step: int, **values) -> None:
+    """Add what became known after the step was saved."""
+    meta = {**read_meta(directory, step), **values}
+    write_text(directory / meta_file(step), json.dumps(meta, indent=2))

@@ -1,0 +1,476 @@
+"""Pretrain a base model. One dial, --depth, decides the rest; every decision is also a flag.
+
+    python -m scripts.base_train --dataset tinyworld --depth 4 --max-seq-len 256 --num-iterations 100
+    torchrun --standalone --nproc_per_node=8 -m scripts.base_train --depth=24 --target-param-data-ratio=8 --fp8
+    python -m scripts.base_train --depth 24 --dry-run 8xH100          # the whole plan, and what it would cost
+
+Checkpoints, train.jsonl and summary.json go to $NANOCHAT_BASE_DIR/base_checkpoints/<model tag>.
+Ctrl-C or SIGTERM finishes the step, saves, and exits with 130 or 143; the same signal again aborts. `--resume auto` goes on from there.
+"""
+
+import argparse
+import dataclasses
+import gc
+import math
+import os
+import shutil
+import sys
+import time
+
+from nanochat.common import ArgumentParser, Compute, StopSignal, UserError, add_dataset_argument, check_name, friendly_errors, print0
+
+# torch takes seconds to import: functions that need it import it, so that --help and wrong flags are answered at once.
+
+SAMPLE_PROMPTS = (
+    "The capital of France is",
+    "The chemical symbol of gold is",
+    "If yesterday was Friday, then tomorrow will be",
+    "The opposite of hot is",
+    "The planets of the solar system are:",
+    "My favorite color is",
+    "If 5*x + 3 = 13, then x is",
+)
+SAMPLE_TOKENS = 16
+DEFAULT_DEPTH = 20
+SHORT_WINDOWS = "SSSL"  # --window-pattern auto, where a short window is cheaper than a long one
+COMPILE_SECONDS = 60  # --compile auto on a CPU: what the compiler saves is less than it takes in runs shorter than this
+FIRST_LOSS_SCALE = 2.0**16  # float16 loses small gradients unless the loss is scaled up
+LOSS_SCALE_STEPS = 1000  # without an overflow, until a larger scale is tried
+
+
+def parse_args() -> argparse.Namespace:
+    parser = ArgumentParser(description="Pretrain a base model")
+    group = parser.add_argument_group("run")
+    group.add_argument("--run", default="dummy", help="name for wandb; 'dummy' does not log there (JSON lines are always written)")
+    group.add_argument("--model-tag", default=None, help="folder of the checkpoints (default: d<depth>)")
+    group.add_argument("--device-type", default="", choices=["", "cuda", "cpu", "mps"], help="empty: the best there is")
+    group.add_argument("--compile", default="auto", choices=["auto", "on", "off"], help="torch.compile; auto: where the run is long enough for it")
+    group.add_argument("--fp8", action="store_true", help="large layers in float8 (H100 and later)")
+    group.add_argument("--fp8-recipe", default="tensorwise", choices=["tensorwise", "rowwise"], help="one scale for a matrix, or for each row")
+    group.add_argument("--activation-checkpointing", action="store_true", help="compute blocks again in backward: less memory, more time")
+    group.add_argument("--dry-run", nargs="?", const="here", default=None, metavar="DEVICE",
+                       help="print the plan with memory, time and cost on this device or on DEVICE (8xH100), and touch nothing")  # fmt: skip
+    group = parser.add_argument_group("model")
+    group.add_argument("--depth", type=int, default=None, help=f"layers: the dial (default: {DEFAULT_DEPTH})")
+    group.add_argument("--aspect-ratio", type=int, default=64, help="width = depth × this, rounded up to whole heads")
+    group.add_argument("--head-dim", type=int, default=128, help="channels of an attention head")
+    group.add_argument("--max-seq-len", type=int, default=2048, help="tokens in a row")
+    group.add_argument("--window-pattern", default="auto",
+                       help=f"L: all of the context, S: a quarter, tiled over the layers; auto: {SHORT_WINDOWS} where cheaper")  # fmt: skip
+    group.add_argument("--init-from", default=None, metavar="TAG[:STEP]", help="start from another base model: its weights, size and tokenizer")
+    group = parser.add_argument_group("horizon: the first that is positive counts")
+    group.add_argument("--num-iterations", type=int, default=-1, help="optimizer steps")
+    group.add_argument("--target-flops", type=float, default=-1.0, help="FLOPs to spend")
+    group.add_argument("--target-param-data-ratio", type=float, default=12.0, help="tokens for each parameter of matrices and head")
+    group = parser.add_argument_group("optimization")
+    add_dataset_argument(group)
+    group.add_argument("--device-batch-size", type=rows_or_auto, default="auto", help="rows of a micro-batch on one device; auto: the most that fit")
+    group.add_argument("--total-batch-size", type=int, default=-1, help="tokens in a step; -1: by the plan")
+    group.add_argument("--embedding-lr", type=float, default=0.3, help="token embeddings (AdamW); value embeddings get half of it")
+    group.add_argument("--unembedding-lr", type=float, default=0.008, help="head (AdamW)")
+    group.add_argument("--matrix-lr", type=float, default=0.02, help="matrices of the blocks (Muon)")
+    group.add_argument("--scalar-lr", type=float, default=0.5, help="scalars of the residual stream (AdamW)")
+    group.add_argument("--weight-decay", type=float, default=0.28, help="of the matrices, at the reference size")
+    group.add_argument("--warmup-steps", type=int, default=40, help="steps of rising learning rate")
+    group.add_argument("--warmdown-ratio", type=float, default=0.65, help="share of the run with falling learning rate")
+    group.add_argument("--final-lr-frac", type=float, default=0.05, help="what it falls to")
+    group = parser.add_argument_group("saving and resuming")
+    group.add_argument("--save-every", type=int, default=-1, help="steps; -1: at the end only")
+    group.add_argument("--keep-last", type=int, default=-1, metavar="K", help="keep only the last K checkpoints; -1: all")
+    group.add_argument("--resume", default=None, choices=["auto"], help="auto: go on if there is something to go on with, else start")
+    group.add_argument("--resume-from-step", type=int, default=-1, help="go on from this step")
+    group.add_argument("--overwrite", action="store_true", help="delete what the model tag holds, and start anew")
+    group = parser.add_argument_group("evaluation: -1 steps mean never")
+    group.add_argument("--eval-every", type=int, default=250, help="steps between validations")
+    group.add_argument("--eval-tokens", type=int, default=80 * 524288, help="tokens of a validation")
+    group.add_argument("--core-metric-every", type=int, default=2000, help="steps between CORE evaluations")
+    group.add_argument("--core-metric-max-per-task", type=int, default=500, help="examples of each task in them")
+    group.add_argument("--sample-every", type=int, default=2000, help="steps between samples")
+    args = parser.parse_args()
+    if args.overwrite and (args.resume or args.resume_from_step >= 0):
+        parser.error("--overwrite deletes what --resume would go on with: give one of the two")
+    return args
+
+
+def rows_or_auto(text: str) -> int | str:
+    if text == "auto" or (text.isdigit() and int(text) > 0):
+        return text if text == "auto" else int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a number of rows nor auto")
+
+
+@dataclasses.dataclass
+class Progress:
+    """What a resumed loop needs beside weights, optimizer and loader. The loop draws no random numbers."""
+
+    step: int = 0  # optimizer steps done
+    seconds: float = 0.0  # of training, without evaluations
+    smooth_total: float = 0.0  # of train_log.SmoothLoss
+    val_bpb: float | None = None
+    min_val_bpb: float | None = None
+    loss_scale: float = 1.0
+    good_steps: int = 0  # since the loss scale changed
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------
+
+
+def make_run_plan(args, vocab_size: int, window_pattern: str, inherited: dict | None = None):
+    """The plan of this run. A run that starts from another model has that model's size."""
+    from nanochat.scaling import make_plan
+
+    size = {"depth": DEFAULT_DEPTH if args.depth is None else args.depth, "head_dim": args.head_dim}
+    if inherited:
+        if args.depth not in (None, inherited["n_layer"]):
+            raise UserError(f"--depth {args.depth}, but {args.init_from} has {inherited['n_layer']} layers: leave --depth out")
+        head_dim = inherited["n_embd"] // inherited["n_head"]
+        size = {"depth": inherited["n_layer"], "n_embd": inherited["n_embd"], "head_dim": head_dim, "n_kv_head": inherited["n_kv_head"]}
+    return make_plan(
+        **size, vocab_size=vocab_size, aspect_ratio=args.aspect_ratio, sequence_len=args.max_seq_len, window_pattern=window_pattern,
+        num_iterations=args.num_iterations, target_flops=args.target_flops, target_param_data_ratio=args.target_param_data_ratio,
+        total_batch_size=args.total_batch_size, embedding_lr=args.embedding_lr, unembedding_lr=args.unembedding_lr,
+        matrix_lr=args.matrix_lr, scalar_lr=args.scalar_lr, weight_decay=args.weight_decay,
+    )  # fmt: skip
+
+
+def choose_pattern(args, kernel: str, inherited: dict | None = None) -> str:
+    from nanochat.flash_attention import windows_pay
+
+    if args.window_pattern != "auto":
+        return args.window_pattern
+    if inherited:
+        return inherited["window_pattern"]
+    return SHORT_WINDOWS if windows_pay(kernel, args.max_seq_len) else "L"
+
+
+def print_dry_run(args) -> None:
+    """The plan, and what it takes. Nothing is built, written or downloaded."""
+    from nanochat.fitting import corrected_rows, estimated_rows
+    from nanochat.hardware import ASSUMED_MFU, estimate_cost, estimate_seconds, known_device, parse_device
+    from nanochat.scaling import memory_estimate
+    from nanochat.tokenizer import get_tokenizer, tokenizer_dir
+
+    has_tokenizer = tokenizer_dir(args.dataset).exists()
+    vocab_size = get_tokenizer(args.dataset).get_vocab_size() if has_tokenizer else 32768
+    count, device = device_at_hand(args) if args.dry_run == "here" else parse_device(args.dry_run)
+    gpu = known_device(device.name) is not None
+    plan = make_run_plan(args, vocab_size, choose_pattern(args, "flex" if gpu else "cpu"))
+    how = {"compute_bytes": 2, "activation_checkpointing": args.activation_checkpointing, "logits_chunked": not gpu}
+    if args.device_batch_size == "auto":
+        rows = estimated_rows(plan, count, device.memory, 2, args.activation_checkpointing, not gpu)
+    else:
+        rows = corrected_rows(args.device_batch_size, plan, count)
+    memory, seconds = memory_estimate(plan, rows, count, **how), estimate_seconds(plan.total_flops, device, count)
+    cost = estimate_cost(seconds, device, count)
+    print(plan.describe())
+    print(f"tokenizer of {args.dataset}: {'found' if has_tokenizer else 'not there yet; a vocabulary of 32,768 is assumed'}")
+    print(f"\nestimates for {count} × {device.name}, {rows} rows of {plan.sequence_len:,} tokens at a time on each")
+    for name, size in memory.items():
+        print(f"  {name.replace('_', ' '):<18}{size / 2**30:10.2f} GiB" + (f" of {device.memory / 2**30:.1f}" if name == "total" else ""))
+    if memory["total"] > device.memory:
+        print("  this does not fit: try a smaller --device-batch-size, --activation-checkpointing, or a smaller --depth")
+    print(f"  {'time':<18}{seconds / 3600:10.2f} h   at {ASSUMED_MFU:.0%} of the peak")
+    if cost is not None:
+        print(f"  {'cost':<18}{cost:10.2f} USD at {device.price_per_hour:.2f} per device and hour")
+
+
+def device_at_hand(args):
+    """(number of ranks, what each computes on); a device that no table knows is measured for a second."""
+    import torch
+
+    from nanochat.common import autodetect_device_type, compute_dtype
+    from nanochat.hardware import Device, free_memory, known_device, measure_peak_flops
+
+    device = torch.device(args.device_type or autodetect_device_type())
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"this machine's {device.type}"
+    measured = Device(name, 0.0, 0.0, free_memory(device), None, 0.0)
+    known = known_device(name) if device.type == "cuda" else None
+    return int(os.environ.get("WORLD_SIZE", 1)), known or measured._replace(peak_flops=measure_peak_flops(device, compute_dtype(device)))
+
+
+# --- pieces of the run -----------------------------------------------------------------------------------------------
+
+
+def parse_init_from(text: str) -> tuple[str, int | None]:
+    tag, colon, step = text.partition(":")
+    if colon and not step.isdigit():
+        raise UserError(f"--init-from {text!r}: write TAG or TAG:STEP, for example d12:5000")
+    return check_name("--init-from", tag), int(step) if colon else None
+
+
+def new_model(config, compute: Compute):
+    import torch
+
+    from nanochat.gpt import GPT
+
+    with torch.device("meta"):  # no memory is spent before the device is known
+        model = GPT(config)
+    model.to_empty(device=compute.device)
+    model.init_weights()
+    return model
+
+
+def build_optimizer(model, plan, args, compute: Compute):
+    import torch
+
+    from nanochat.optim import MuonAdamW
+
+    rates = {name: getattr(args, name) * plan.batch_scale for name in ("unembedding_lr", "embedding_lr", "matrix_lr", "scalar_lr")}
+    groups = model.param_groups(**rates, weight_decay=plan.weight_decay)
+    return MuonAdamW(
+        groups, compute.rank, compute.world_size,
+        muon_dtype=torch.bfloat16 if model.compute_dtype == torch.bfloat16 else torch.float32,
+        compile=compute.device.type == "cuda" and args.compile != "off",
+    )  # fmt: skip
+
+
+def compile_model(model, plan, args, device, peak: float) -> bool:
+    """On a GPU the whole model becomes one graph. On a CPU it is the blocks, which are alike and compile in a third of the time."""
+    seconds = plan.total_flops / peak / 0.4
+    wanted = args.compile == "on" or (args.compile == "auto" and (device.type == "cuda" or (device.type == "cpu" and seconds > COMPILE_SECONDS)))
+    if not wanted or (args.compile == "auto" and device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None):
+        return False
+    for module in [model] if device.type == "cuda" else model.transformer.h:
+        module.compile(dynamic=False)
+    return True
+
+
+def set_schedule(optimizer, step: int, plan, args) -> float:
+    """Learning rates, momentum and weight decay of this step; returns what the learning rates are multiplied with."""
+    from nanochat.schedule import cosine_to_zero, lr_multiplier, muon_momentum
+
+    multiplier = lr_multiplier(step, plan.num_iterations, args.warmup_steps, args.warmdown_ratio, args.final_lr_frac)
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * multiplier
+        if group["kind"] == "muon":
+            group["momentum"] = muon_momentum(step, plan.num_iterations, args.warmdown_ratio)
+            group["weight_decay"] = plan.weight_decay * cosine_to_zero(step, plan.num_iterations)
+    return multiplier
+
+
+def mean_over_ranks(loss, stopping: bool, compute: Compute) -> tuple[float, bool]:
+    """The loss of the whole step, and whether any rank was asked to stop: one exchange, one wait for the device."""
+    import torch
+    import torch.distributed as dist
+
+    both = torch.stack([loss.detach().float(), torch.tensor(float(stopping), device=compute.device)])
+    if compute.ddp:
+        dist.all_reduce(both)
+    total, stops = both.tolist()
+    return total / compute.world_size, stops > 0
+
+
+def rescale_after(finite: bool, progress: Progress) -> None:
+    """float16: a smaller loss scale after an overflow, a larger one after many steps without."""
+    progress.good_steps = progress.good_steps + 1 if finite else 0
+    if not finite:
+        progress.loss_scale /= 2
+    elif progress.good_steps % LOSS_SCALE_STEPS == 0:
+        progress.loss_scale *= 2
+
+
+def show_samples(model, tokenizer) -> None:
+    import torch
+
+    model.eval()
+    with torch.compiler.set_stance("force_eager"):  # every length would be compiled anew
+        for prompt in SAMPLE_PROMPTS:
+            tokens = tokenizer.encode(prompt, prepend=tokenizer.get_bos_token_id())
+            answer = list(model.generate(tokens, SAMPLE_TOKENS, temperature=0))
+            print0(f"  {prompt}|{tokenizer.decode(answer)}")
+    model.train()
+
+
+def due(every: int, step: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+def main(args: argparse.Namespace) -> int:
+    if args.dry_run is not None:
+        print_dry_run(args)
+        return 0
+    started = time.perf_counter()
+    import torch
+
+    from nanochat import checkpoint_manager as checkpoints
+    from nanochat import resuming
+    from nanochat.common import compute_cleanup, compute_dtype, compute_init
+    from nanochat.dataloader import LoaderState, pretrain_batches
+    from nanochat.fitting import corrected_rows, largest_rows, row_choices
+    from nanochat.flash_attention import best_kernel
+    from nanochat.fp8 import check_fp8, convert_to_fp8
+    from nanochat.gpt import GPTConfig
+    from nanochat.hardware import peak_flops, peak_memory
+    from nanochat.loss_eval import evaluate_bpb
+    from nanochat.optim import gradients_finite
+    from nanochat.tokenizer import get_tokenizer
+    from nanochat.train_log import SmoothLoss, TrainLog, clock
+
+    # Whatever can be wrong is found out before any long work: flags, names, device, tokenizer, data, the folder for the checkpoints
+    compute = compute_init(args.device_type)
+    device, world_size = compute.device, compute.world_size
+    if args.fp8:
+        check_fp8(device, args.fp8_recipe)
+    inherited = weights = None
+    if args.init_from:
+        source, tokenizer, _ = checkpoints.load_model("base", "cpu", "train", *parse_init_from(args.init_from))
+        inherited, weights = dataclasses.asdict(source.config), source.state_dict()
+    else:
+        tokenizer = get_tokenizer(args.dataset)
+    kernel = best_kernel(device, compute_dtype(device))
+    plan = make_run_plan(args, tokenizer.get_vocab_size(), choose_pattern(args, kernel, inherited), inherited)
+    T = plan.sequence_len
+    row_choices(plan, world_size)
+    for split in ("train", "val"):
+        pretrain_batches(tokenizer, args.dataset, 1, T, split, compute, prefetch=False)
+    tag = check_name("--model-tag", args.model_tag or f"d{plan.depth}")
+    directory = checkpoints.checkpoints_dir("base") / tag
+    resume_step = resuming.step_to_resume(directory, plan.num_iterations, args.resume == "auto", args.resume_from_step, args.overwrite)
+    config = GPTConfig(T, plan.vocab_size, plan.depth, plan.n_head, plan.n_kv_head, plan.n_embd, plan.window_pattern)
+    print0(plan.describe())
+
+    # The model and where it stands
+    progress, loader_state = Progress(loss_scale=FIRST_LOSS_SCALE if compute_dtype(device) == torch.float16 else 1.0), None
+    if resume_step is not None:
+        weights, shards, meta = checkpoints.load_checkpoint(directory, resume_step, device, load_optimizer=True)
+        resuming.check_same_config(meta["model_config"], dataclasses.asdict(config), directory)
+        progress = Progress(**meta["progress"])
+        loader_state = LoaderState.from_state_dicts(shard["loader"] for shard in shards)
+    model = checkpoints.build_model(config, weights, device, directory) if weights else new_model(config, compute)
+    optimizer = build_optimizer(model, plan, args, compute)
+    if resume_step is not None:
+        optimizer.load_shards(shards)
+        print0(f"going on from step {resume_step} of {plan.num_iterations} in {directory}")
+        shards = weights = None  # they are in the model and the optimizer now
+    if progress.step >= plan.num_iterations:
+        print0(f"{directory} is finished: step {progress.step} of {plan.num_iterations}")
+        compute_cleanup()
+        return 0
+    if args.fp8:
+        print0(f"float8 in {convert_to_fp8(model, args.fp8_recipe)} layers")
+    model.activation_checkpointing = args.activation_checkpointing
+    peak = peak_flops(device, model.compute_dtype)
+    compiled = compile_model(model, plan, args, device, peak)
+    rows = largest_rows(model, plan, compute) if args.device_batch_size == "auto" else corrected_rows(args.device_batch_size, plan, world_size)
+    micro_batches = plan.total_batch_size // (rows * T * world_size)
+    print0(f"{world_size} × {device.type} in {str(model.compute_dtype)[6:]}, attention: {model.kernel}, compiled: {'yes' if compiled else 'no'}; "
+           f"a step is {micro_batches} × {rows} rows on each")  # fmt: skip
+
+    batches = pretrain_batches(tokenizer, args.dataset, rows, T, "train", compute, loader_state)
+    token_bytes = tokenizer.token_bytes(device)
+    if args.overwrite:
+        resuming.delete_run(directory, compute)
+    log = TrainLog(directory, compute.rank != 0, args.run, {**vars(args), **plan._asdict()}, progress.step)
+    smooth = SmoothLoss(total=progress.smooth_total, steps=progress.step)
+    parameters = list(model.parameters())
+    stop, stopping, saved_step, this_session = StopSignal(), False, resume_step, 0
+    first_step_seconds = steady_seconds = 0.0
+
+    def save() -> None:
+        meta = {
+            "step": progress.step, "val_bpb": progress.val_bpb, "model_config": dataclasses.asdict(config), "user_config": vars(args),
+            "device_batch_size": rows, "max_seq_len": T, "total_batch_size": plan.total_batch_size, "num_iterations": plan.num_iterations,
+            "progress": dataclasses.asdict(progress),
+        }  # fmt: skip
+        shard = {**optimizer.state_dict(), "loader": loader_state.state_dict()}
+        checkpoints.save_checkpoint(
+            directory, progress.step, model.state_dict(), shard, meta, rank=compute.rank, world_size=world_size, tokenizer=tokenizer
+        )
+        if args.keep_last > 0 and compute.rank == 0:
+            checkpoints.CheckpointManager(directory).keep_last(args.keep_last)
+
+    def validate() -> None:
+        steps = max(1, args.eval_tokens // (rows * T * world_size))
+        val_batches = pretrain_batches(tokenizer, args.dataset, rows, T, "val", compute, prefetch=False)
+        with torch.compiler.set_stance("force_eager" if device.type == "cpu" else "default"):  # another compilation costs more than it saves
+            progress.val_bpb = evaluate_bpb(model, val_batches, steps, token_bytes)
+        progress.min_val_bpb = min(progress.val_bpb, progress.min_val_bpb if progress.min_val_bpb is not None else math.inf)
+        print0(f"step {progress.step:05d} validation bits per byte: {progress.val_bpb:.6f}")
+        log.write(step=progress.step, val_bpb=progress.val_bpb)
+
+    while True:
+        # Save first: evaluation may fail or run out of time, and the work should be on disk by then
+        step, last = progress.step, progress.step == plan.num_iterations
+        if step != saved_step and (last or stopping or (step > 0 and due(args.save_every, step))):
+            save()
+            saved_step = step
+        if stopping and not last:
+            break
+        if args.eval_every > 0 and (last or due(args.eval_every, step)):
+            validate()
+        if args.sample_every > 0 and (last or (step > 0 and due(args.sample_every, step))) and compute.rank == 0:
+            show_samples(model, tokenizer)
+        if last:
+            break
+
+        # One step: gradients of all micro-batches, a look at them, the update
+        step_started = time.perf_counter()
+        multiplier = set_schedule(optimizer, step, plan, args)
+        loss = torch.zeros((), device=device)
+        for _ in range(micro_batches):
+            x, y, loader_state = next(batches)  # prepared by a thread while the device was busy
+            micro_loss = model(x, y) / micro_batches
+            (micro_loss * progress.loss_scale).backward()
+            loss += micro_loss.detach()
+        if progress.loss_scale != 1:
+            torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], 1 / progress.loss_scale)
+        loss, stopping = mean_over_ranks(loss, stop.number != 0, compute)  # this waits for the device
+        finite = gradients_finite(parameters, device, world_size) and math.isfinite(loss)
+        if finite:
+            optimizer.step()
+        elif model.compute_dtype != torch.float16 or progress.loss_scale <= 1 or not math.isfinite(loss):
+            what = "the gradient" if math.isfinite(loss) else f"the loss ({loss})"
+            saved = "none was saved yet" if saved_step is None else f"that of step {saved_step} in {directory}"
+            raise UserError(f"step {step}: {what} is not finite. The weights were left as they were; the last good checkpoint: {saved}. "
+                            f"Lower the learning rates, or look at the data of this step")  # fmt: skip
+        if model.compute_dtype == torch.float16:
+            rescale_after(finite, progress)
+        model.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - step_started
+
+        # What the step was like
+        this_session += 1
+        progress.step += 1
+        progress.seconds += seconds
+        smooth_loss = smooth.update(loss)
+        progress.smooth_total = smooth.total
+        if this_session == 1:
+            first_step_seconds = time.perf_counter() - started
+            print0(f"first step after {first_step_seconds:.1f} s, compiling included")
+            gc.collect()
+            gc.freeze()  # what lives now lives to the end: the garbage collector need not look at it again and again
+        else:
+            steady_seconds += seconds
+        rate = plan.total_batch_size / seconds
+        mfu = rate * plan.flops_per_token / (peak * world_size)
+        eta = steady_seconds / max(1, this_session - 1) * (plan.num_iterations - progress.step)
+        memory = peak_memory(device)
+        print0(f"step {progress.step:05d}/{plan.num_iterations:05d} | loss {smooth_loss:.6f} | lr {multiplier:.3f} | {seconds * 1000:.0f} ms | "
+               f"{rate:,.0f} tok/s | mfu {mfu:.1%} | {memory / 2**30:.2f} GiB | epoch {loader_state.epoch} | eta {clock(eta)}")  # fmt: skip
+        log.write(step=progress.step, loss=loss, smooth_loss=smooth_loss, lr=multiplier, seconds=seconds, tokens_per_second=rate, mfu=mfu,
+                  memory=memory, eta=eta, epoch=loader_state.epoch, loss_scale=progress.loss_scale)  # fmt: skip
+
+    done = progress.step == plan.num_iterations
+    steady_rate = plan.total_batch_size * (this_session - 1) / steady_seconds if steady_seconds else None
+    if done and compute.rank == 0:
+        resuming.update_meta(directory, progress.step, val_bpb=progress.val_bpb, progress=dataclasses.asdict(progress))
+    log.finish(stage="base_train", model_tag=tag, finished=done, depth=plan.depth, parameters=plan.counts["total"], steps=progress.step,
+               tokens=progress.step * plan.total_batch_size, flops=progress.step * plan.total_batch_size * plan.flops_per_token,
+               train_loss=smooth.value, val_bpb=progress.val_bpb, min_val_bpb=progress.min_val_bpb, seconds=progress.seconds,
+               first_step_seconds=first_step_seconds, tokens_per_second=steady_rate,
+               peak_memory=peak_memory(device), dtype=str(model.compute_dtype)[6:], device=device.type, world_size=world_size)  # fmt: skip
+    log.close()
+    batches.close()
+    compute_cleanup()
+    if not done:
+        print0(f"stopped at step {progress.step}; `--resume auto` goes on from there")
+    return 0 if done else stop.exit_code
+
+
+if __name__ == "__main__":
+    with friendly_errors():
+        sys.exit(main(parse_args()))
