@@ -8,7 +8,7 @@ from nanochat import cpu_kernels
 
 SOFTCAP = 15.0
 LOGITS_ROWS, GRADIENT_ROWS = 1024, 256  # on a CPU, the number of rows at which the products for logits and for the gradient to x are fastest
-CHUNK_BYTES = {"cpu": 256 << 20, "cuda": 512 << 20}  # of logits held at a time for one product with all their rows
+CHUNK_BYTES = {"cpu": 128 << 20, "cuda": 512 << 20}  # of logits held at a time for one product with all their rows
 PLAIN_BYTES = {"cpu": 0, "cuda": 8 << 30}  # float32 logits of up to this size are simply materialised: compiled as one, that is the faster way
 
 
@@ -48,6 +48,8 @@ class _WeightedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         dx, dw = ctx.saved_tensors
+        if grad.device.type == "cpu" and grad == 1:  # to look costs nothing there, to multiply two passes over the head
+            return dx, dw, None, None, None
         return dx * grad.to(dx.dtype), dw * grad, None, None, None
 
 
@@ -75,7 +77,7 @@ def losses_and_gradients(
     """losses (N,), and with scale (N,) the gradients of Σ scale·loss to x and weight."""
     N, V = x.size(0), weight.size(0)
     losses = x.new_empty(N, dtype=torch.float32)
-    dx, dw = (torch.empty_like(x), x.new_zeros(x.size(1), V, dtype=torch.float32)) if scale is not None else (None, None)
+    dx, dw = (torch.empty_like(x), torch.zeros_like(weight, dtype=torch.float32)) if scale is not None else (None, None)
     w = weight.to(x.dtype)
     rows = max(LOGITS_ROWS, CHUNK_BYTES.get(x.device.type, CHUNK_BYTES["cuda"]) // (V * x.element_size()) // LOGITS_ROWS * LOGITS_ROWS)
     buffer = x.new_empty(min(rows, N), V)
@@ -90,17 +92,25 @@ def losses_and_gradients(
                 for piece in _pieces(part, GRADIENT_ROWS if on_cpu else rows):
                     torch.mm(logits[piece.start - start : piece.stop - start], w, out=dx[piece])
         if scale is not None:  # over many rows at once: adding up in float32 costs as much as a product over a few hundred
-            dw += x[chunk].t().contiguous() @ logits  # (C, V): the small matrix is the one that is transposed
-    return losses, dx, None if dw is None else dw.t().contiguous()
+            _add_product(dw, logits, x[chunk])
+    return losses, dx, dw
 
 
 def _pieces(whole: slice, size: int) -> list[slice]:
     return [slice(first, min(first + size, whole.stop)) for first in range(whole.start, whole.stop, size)]
 
 
+def _add_product(total: torch.Tensor, dz: torch.Tensor, x: torch.Tensor) -> None:
+    """total (V, C) += dz.t() @ x for dz (n, V) and x (n, C)."""
+    if x.device.type == "cpu" and cpu_kernels.loss_usable(x.dtype):  # transposing the small factor and the product is quicker than the large one
+        cpu_kernels.add_transposed(total, cpu_kernels.transposed(x) @ dz)
+    else:
+        total += dz.t() @ x
+
+
 def _softcap_loss(z: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor | None, losses: torch.Tensor, vocab: int) -> None:
     """Fill losses; with scale, turn z (n, V) into the gradient to itself."""
-    if z.device.type == "cpu" and cpu_kernels.usable(z.dtype):
+    if z.device.type == "cpu" and cpu_kernels.loss_usable(z.dtype):
         cpu_kernels.softcap_loss(z, targets, scale, losses, vocab, SOFTCAP)
         return
     tanh = torch.tanh(z[:, :vocab].float() / SOFTCAP)

@@ -229,8 +229,10 @@ def compile_model(model, plan, args, device, peak: float) -> bool:
     wanted = args.compile == "on" or (args.compile == "auto" and (device.type == "cuda" or (device.type == "cpu" and seconds > COMPILE_SECONDS)))
     if not wanted or (args.compile == "auto" and device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None):
         return False
-    for module in [model] if device.type == "cuda" else model.transformer.h:
-        module.compile(dynamic=False)
+    if device.type == "cuda":
+        model.compile(dynamic=False)
+    else:
+        model.compile_blocks()
     return True
 
 

@@ -37,9 +37,9 @@ MAY_IMPORT = {
     "resuming": {"checkpoint_manager", "common"},
 }
 # Calls that may stand at the top level of a module: they make a constant out of constants.
-PURE_CALLS = {"re.compile", "frozenset", "dict.fromkeys", "set", "tuple", "Path(__file__).with_suffix"}
+PURE_CALLS = {"re.compile", "frozenset", "dict.fromkeys", "set", "tuple", "Path"}
 # Defining an operator is registering it with torch, which is as much as `def` does for a function.
-PURE_CALLS |= {"torch.library.custom_op", "_cpu_attention.register_autograd"}
+PURE_CALLS |= {"torch.library.custom_op", "attention.register_autograd"}
 
 
 def python_files(*folders: str) -> list[Path]:

@@ -1,0 +1,43 @@
+// What the CPU kernels share: bfloat16, and an exponential that vectorizes.
+
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+struct bf16 {
+    uint16_t bits;
+};
+
+inline float load(float x) { return x; }
+
+inline float load(bf16 x) {
+    uint32_t bits = uint32_t(x.bits) << 16;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+inline void store(float* place, float value) { *place = value; }
+
+inline void store(bf16* place, float value) {  // rounds to nearest, ties to even; NaN stays NaN
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    place->bits = uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+// e^x for |x| < 87, with a relative error of 2e-6 at |x| = 15, where float32's own x is no better: 2^(n+f), a polynomial for 2^f, n into the exponent.
+// Written so that compilers vectorize it. NaN comes out as NaN, since it goes through the product.
+inline float exponential(float x) {
+    const float y = x * 1.44269504089f, n = std::nearbyint(y), f = y - n;
+    const float p = 1.0f + f * (0.693147181f + f * (0.240226507f + f * (0.0555041087f + f * (0.00961812911f + f * 0.00133335581f))));
+    const uint32_t bits = uint32_t(int32_t(n) + 127) << 23;
+    float power;
+    memcpy(&power, &bits, 4);
+    return p * power;
+}
+
+inline float clamped(float x) { return x > 87.0f ? 87.0f : x < -87.0f ? -87.0f : x; }  // NaN stays NaN

@@ -1,0 +1,273 @@
+"""The chunked loss against its formula in float64: values, gradients, chunks of every kind, and what memory it takes."""
+
+import math
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nanochat import cpu_kernels, head_loss
+from nanochat.head_loss import plain_losses
+
+CHANNELS, VOCAB, PADDED = 24, 100, 128
+COUNTS = [1, 8, 37, 64]  # of rows: one, a whole piece, no multiple of anything, several whole chunks
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The tensors are small, and the machine has other things to do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["compiled", "torch"])
+def kernels(request, monkeypatch) -> str:
+    if request.param == "torch":
+        monkeypatch.setattr(cpu_kernels, "library", lambda name: None)
+    elif not cpu_kernels.loss_usable(torch.float32):
+        pytest.skip("no compiled kernels here")
+    return request.param
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    """Chunks of 16 rows in float32 and 32 in bf16, cut into products of 8 for logits and of 3 for the gradient to x."""
+    monkeypatch.setattr(head_loss, "LOGITS_ROWS", 8)
+    monkeypatch.setattr(head_loss, "GRADIENT_ROWS", 3)
+    monkeypatch.setattr(head_loss, "CHUNK_BYTES", {"cpu": 17 * PADDED * 4, "cuda": 0})
+
+
+def inputs(N: int, dtype=torch.float32, size: float = 1.0, seed: int = 0):
+    """x and weight, so that logits are a few times `size`, and targets of which some do not count."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(N, CHANNELS, generator=generator).to(dtype).requires_grad_()
+    weight = (size * torch.randn(PADDED, CHANNELS, generator=generator)).requires_grad_()
+    targets = torch.randint(VOCAB, (N,), generator=generator)
+    targets[1::4] = -1
+    return x, weight, targets
+
+
+def formula(x, weight, targets, reduction: str) -> torch.Tensor:
+    capped = 15 * torch.tanh(x @ weight[:VOCAB].T / 15)
+    losses = capped.exp().sum(1).log() - capped[torch.arange(len(targets)), targets.clamp_min(0)]
+    losses = losses * (targets >= 0)
+    return {"none": losses, "sum": losses.sum(), "mean": losses.sum() / max(1, (targets >= 0).sum())}[reduction]
+
+
+def upstream(loss: torch.Tensor) -> torch.Tensor:
+    """A gradient from outside: not 1, and different for each row where there are rows."""
+    return torch.linspace(-2, 3, loss.numel(), dtype=loss.dtype).reshape(loss.shape)
+
+
+def compare(x, weight, targets, reduction: str) -> tuple[float, float, float]:
+    """How far off loss, gradient to x and gradient to weight are, each relative to its largest number."""
+    exact = [t.detach().double().requires_grad_() for t in (x, weight)]
+    expected = formula(*exact, targets, reduction)
+    found = head_loss.head_loss(x, weight, targets, VOCAB, reduction)
+    assert found.dtype == torch.float32 and found.shape == expected.shape
+    gradients = torch.autograd.grad(found, (x, weight), upstream(found))
+    right = torch.autograd.grad(expected, exact, upstream(expected))
+    assert [g.dtype for g in gradients] == [x.dtype, weight.dtype]
+    assert not gradients[1][VOCAB:].any(), "padding learns nothing"
+    pairs = [(found.detach(), expected.detach()), *zip(gradients, right, strict=True)]
+    return tuple(((a.double() - b).abs().max() / b.abs().max().clamp_min(1e-9)).item() for a, b in pairs)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("N", COUNTS)
+def test_float32(kernels, small_chunks, N, reduction):
+    assert max(compare(*inputs(N), reduction)) < 1e-5
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("N", [37, 64])
+def test_bf16(kernels, small_chunks, N, reduction):
+    """Logits have 8 bits: those of size 8 to 16 are off by 1/32, and so is the logarithm of a probability; gradients are rounded as well."""
+    loss, dx, dw = compare(*inputs(N, torch.bfloat16), reduction)
+    assert loss < 0.01 and dx < 0.03 and dw < 0.03
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_chunks_of_their_real_size(kernels, reduction):
+    assert max(compare(*inputs(1300), reduction)) < 1e-5  # 1024 and 276 rows; 256 at a time
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_materialised_at_once(monkeypatch, reduction):
+    """What GPUs do while there is room."""
+    monkeypatch.setattr(head_loss, "PLAIN_BYTES", {"cpu": 37 * PADDED * 4})
+    monkeypatch.setattr(head_loss, "losses_and_gradients", lambda *_: pytest.fail("this would fit"))
+    assert max(compare(*inputs(37), reduction)) < 1e-5
+    with pytest.raises(pytest.fail.Exception, match="this would fit"):
+        head_loss.head_loss(*inputs(38), VOCAB, reduction)
+
+
+def test_a_whole_number_of_words_needs_no_padding(kernels, small_chunks):
+    x, weight, targets = inputs(20)
+    trimmed = weight.detach()[:VOCAB].clone()
+    torch.testing.assert_close(head_loss.head_loss(x, trimmed, targets, VOCAB), head_loss.head_loss(x, weight, targets, VOCAB))
+
+
+@pytest.mark.parametrize("size", [100.0, 1e4])
+def test_far_beyond_the_cap(kernels, small_chunks, size):
+    """There tanh is flat: the loss is bounded by 30 and the logarithm of the words, and the gradient is almost, or exactly, nothing."""
+    x, weight, targets = inputs(37, size=size)
+    exact = [t.detach().double().requires_grad_() for t in (x, weight)]
+    expected, found = formula(*exact, targets, "none"), head_loss.head_loss(x, weight, targets, VOCAB, "none")
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    assert 20 < found.max() <= 30 + math.log(VOCAB)
+    pairs = zip(torch.autograd.grad(found.sum(), (x, weight)), torch.autograd.grad(expected.sum(), exact), (size, 1), strict=True)
+    for gradient, right, unit in pairs:  # a logit's gradient is at most 1 and float32 knows 1 - tanh² to 1e-7
+        torch.testing.assert_close(gradient.double(), right, rtol=0, atol=2e-6 * unit * 37)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_no_targets_at_all(kernels, small_chunks, reduction):
+    x, weight, targets = inputs(20)
+    loss = head_loss.head_loss(x, weight, torch.full_like(targets, -1), VOCAB, reduction)
+    assert loss.eq(0).all()
+    assert all(g.eq(0).all() for g in torch.autograd.grad(loss.sum(), (x, weight)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nan_stays_nan(kernels, small_chunks, dtype):
+    x, weight, targets = inputs(37, dtype)
+    with torch.no_grad():
+        x[20, 3] = math.nan
+    assert targets[20] >= 0
+    for reduction in ("mean", "sum"):
+        loss = head_loss.head_loss(x, weight, targets, VOCAB, reduction)
+        assert loss.isnan()
+        dx, dw = torch.autograd.grad(loss, (x, weight))
+        assert dx[20].isnan().all() and dw[:VOCAB].isnan().all()
+    each = head_loss.head_loss(x, weight, targets, VOCAB, "none")
+    assert each[20].isnan() and each.isnan().sum() == 1
+
+
+def test_inputs_are_left_alone(kernels, small_chunks):
+    x, weight, targets = inputs(37)
+    before = [t.detach().clone() for t in (x, weight, targets)]
+    loss = head_loss.head_loss(x, weight, targets, VOCAB)
+    loss.backward(retain_graph=True)
+    once = [t.grad.clone() for t in (x, weight)]
+    loss.backward()  # a second time gives the same again
+    for t, g in zip((x, weight), once, strict=True):
+        torch.testing.assert_close(t.grad, 2 * g)
+    assert all(torch.equal(a, b) for a, b in zip((x, weight, targets), before, strict=True))
+
+
+def test_only_one_of_them_learns(kernels, small_chunks):
+    x, weight, targets = inputs(37)
+    expected = torch.autograd.grad(head_loss.head_loss(x, weight, targets, VOCAB), (x, weight))
+    for reduction in ("mean", "none"):
+        for index, gradient in enumerate(expected):
+            learning = (x, weight)[index]
+            pair = (x, weight.detach()) if index == 0 else (x.detach(), weight)
+            loss = head_loss.head_loss(*pair, targets, VOCAB, reduction)
+            torch.testing.assert_close(torch.autograd.grad(loss.sum() / ((targets >= 0).sum() if reduction == "none" else 1), learning)[0], gradient)
+
+
+def no_gradients(monkeypatch) -> None:
+    original = head_loss.losses_and_gradients
+
+    def watched(x, weight, targets, scale, vocab):
+        assert scale is None, "gradients were computed that nobody will ask for"
+        return original(x, weight, targets, scale, vocab)
+
+    monkeypatch.setattr(head_loss, "losses_and_gradients", watched)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_frozen_and_without_gradients(kernels, small_chunks, monkeypatch, reduction):
+    x, weight, targets = (t.detach() for t in inputs(37))
+    expected = formula(x.double(), weight.double(), targets, reduction)
+    no_gradients(monkeypatch)
+    torch.testing.assert_close(head_loss.head_loss(x, weight, targets, VOCAB, reduction).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+EAGER = pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="needs_input_grad is true for weights under no_grad: gradients are made for nobody"
+)
+
+
+@pytest.mark.parametrize("reduction", [pytest.param("mean", marks=EAGER), pytest.param("sum", marks=EAGER), "none"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_evaluation_makes_no_gradients(small_chunks, monkeypatch, reduction, mode):
+    """The weights could learn, but nobody will ask: that is a third of the work."""
+    x, weight, targets = inputs(37)
+    expected = formula(x.detach().double(), weight.detach().double(), targets, reduction)
+    no_gradients(monkeypatch)
+    with mode():
+        loss = head_loss.head_loss(x, weight, targets, VOCAB, reduction)
+    assert not loss.requires_grad
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+LATE = pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="the loss scale is multiplied after rounding to float16, and 2^16 is infinite there"
+)
+
+
+@pytest.mark.parametrize("route", [pytest.param("chunked", marks=LATE), "plain"])
+def test_float16_with_its_loss_scale(monkeypatch, route):
+    """Of 4096 rows each weighs 1/4096, which leaves float16 few digits, unless the loss scale comes before the rounding and not after it."""
+    if route == "plain":
+        monkeypatch.setattr(head_loss, "PLAIN_BYTES", {"cpu": 1 << 30})
+    x, weight, targets = inputs(4096, torch.float16, size=0.05)
+    exact = [t.detach().double().requires_grad_() for t in (x, weight)]
+    found = torch.autograd.grad(head_loss.head_loss(x, weight, targets, VOCAB) * 2.0**16, (x, weight))
+    right = torch.autograd.grad(formula(*exact, targets, "mean") * 2.0**16, exact)
+    for gradient, correct in zip(found, right, strict=True):
+        assert gradient.isfinite().all()
+        assert (gradient.double() - correct).norm() / correct.norm() < 0.005
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the largest tensor that any operation gave back."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for x in result if isinstance(result, tuple | list) else [result]:
+            self.numel = max(self.numel, x.numel() if isinstance(x, torch.Tensor) else 0)
+        return result
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_nobody_holds_all_logits(kernels, small_chunks, reduction):
+    x, weight, targets = inputs(512)
+    with Largest() as seen:
+        head_loss.head_loss(x, weight, targets, VOCAB, reduction).sum().backward()
+    assert seen.numel == 512 * CHANNELS  # x itself; 16 rows of logits are 2048 numbers, and the weight has 3072
+    with Largest() as seen:
+        plain_losses(x, weight, targets, VOCAB).sum().backward()
+    assert seen.numel == 512 * PADDED  # what the other way holds
+
+
+def test_the_compiled_kernel_checks_what_it_is_given():
+    """It gets bare addresses."""
+    if not cpu_kernels.loss_usable(torch.float32):
+        pytest.skip("no compiled kernels here")
+    z, losses, scale, targets = torch.randn(4, 8), torch.empty(4), torch.ones(4), torch.zeros(4, dtype=torch.int64)
+    cpu_kernels.softcap_loss(z, targets, scale, losses, 8, 15.0)
+    wrong = [(z.t(), targets, scale, losses), (z, targets.int(), scale, losses), (z, targets[:3], scale, losses)]
+    wrong += [(z, targets, scale[:3], losses), (z, targets, scale.double(), losses), (z, targets, scale, losses[:3])]
+    for arguments in [*wrong, (z, targets, scale, losses.double())]:
+        with pytest.raises(AssertionError):
+            cpu_kernels.softcap_loss(*arguments, 8, 15.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(1, 1), (3, 200), (64, 64), (65, 130), (200, 3)])
+def test_transposing(shape, dtype):
+    if not cpu_kernels.loss_usable(dtype):
+        pytest.skip("no compiled kernels here")
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    assert torch.equal(cpu_kernels.transposed(x), x.t())
+    total = torch.randn(shape[::-1], generator=torch.Generator().manual_seed(1))
+    expected = total + x.t().float()
+    cpu_kernels.add_transposed(total, x)
+    assert torch.equal(total, expected)
