@@ -67,6 +67,7 @@ def softcap_loss(logits: torch.Tensor, targets: torch.Tensor, scale: torch.Tenso
     each row's loss, turns the logits into the gradient to them."""
     rows, stride = logits.shape
     assert logits.is_contiguous() and targets.is_contiguous() and targets.dtype == torch.int64 and targets.shape == (rows,)
+    assert rows == 0 or int(targets.max()) < vocab, "a target that is no word"
     assert losses.is_contiguous() and losses.dtype == torch.float32 and losses.shape == (rows,)
     assert scale is None or (scale.is_contiguous() and scale.dtype == torch.float32 and scale.shape == (rows,))
     function = getattr(library("loss"), f"softcap_loss_{SUFFIXES[logits.dtype]}")

@@ -10,12 +10,20 @@ RECIPES = ("tensorwise", "rowwise")  # one scale for a matrix: fast; one for eac
 SMALLEST = 128  # a product with a dimension below this is over before its inputs are converted
 
 
-def check_fp8(device: torch.device, recipe: str) -> None:
+def check_fp8(device: torch.device, recipe: str, dtype: torch.dtype) -> None:
     if recipe not in RECIPES:
         raise UserError(f"--fp8-recipe {recipe!r}: use one of {', '.join(RECIPES)}")
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9):
         raise UserError(f"--fp8 needs a GPU with float8 products (compute capability 8.9 or later: H100, L40S, RTX 4090 …), and this is "
                         f"{torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type}: leave --fp8 out")  # fmt: skip
+    if dtype != torch.bfloat16:
+        raise UserError(f"--fp8 goes with bfloat16, and NANOCHAT_DTYPE asks for {str(dtype)[6:]}: leave one of the two out")
+
+
+def check_fp8_tokens(tokens: int) -> None:
+    """The gradient to a weight is a product over all tokens of a micro-batch, and float8 kernels want multiples of 16."""
+    if tokens % 16:
+        raise UserError(f"--fp8 needs micro-batches of a multiple of 16 tokens, not {tokens}: change --max-seq-len or --device-batch-size")
 
 
 def convert_to_fp8(model: GPT, recipe: str) -> int:
@@ -39,7 +47,7 @@ class Float8Linear(Linear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:  # what is evaluated is the model that others will load
             return super().forward(x)
-        y = _Product.apply(x.reshape(-1, x.size(-1)), self.weight, self.recipe == "rowwise")
+        y = _Product.apply(x.reshape(-1, x.size(-1)).contiguous(), self.weight, self.recipe == "rowwise")
         return y.view(*x.shape[:-1], -1)
 
 

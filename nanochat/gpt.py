@@ -169,7 +169,7 @@ class GPT(nn.Module):
 
     # --- forward -----------------------------------------------------------------------------------------------------
 
-    def forward(self, idx: torch.Tensor, targets: torch.Tensor | None = None, loss_reduction: str = "mean") -> torch.Tensor:
+    def forward(self, idx: torch.Tensor, targets: torch.Tensor | None = None, *, loss_reduction: str = "mean") -> torch.Tensor:
         """idx (B, T) -> float32 logits (B, T, vocab_size); with targets (B, T), -1 ignored, the loss: mean, sum or none (B, T)."""
         x = self.hidden(idx)
         if targets is None:

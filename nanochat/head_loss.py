@@ -16,16 +16,18 @@ def head_loss(x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, voca
     """Cross-entropy of soft-capped logits. x (N, C) in the compute dtype, weight (V, C) of which the first `vocab` rows are words, targets (N,)
     with -1 ignored. reduction: mean over the targets, sum, or none (N,). Without any target the loss is 0."""
     assert reduction in ("mean", "sum", "none")
+    scale = (targets >= 0).float()  # the weight of each row's loss in what is returned
+    if reduction == "mean":
+        scale = scale / scale.sum().clamp_min(1)
     if x.size(0) * weight.size(0) * 4 <= PLAIN_BYTES.get(x.device.type, 0):
         losses = plain_losses(x, weight, targets, vocab)
-    elif reduction == "none":
+    elif not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)):
+        losses = losses_and_gradients(x, weight, targets, None, vocab)[0]
+    elif reduction == "none" or x.dtype == torch.float16:  # float16's gradients must be made with the loss scale in them, and backward brings it
         losses = _HeadLosses.apply(x, weight, targets, vocab)
     else:
-        scale = (targets >= 0).float()
-        if reduction == "mean":
-            scale = scale / scale.sum().clamp_min(1)
         return _WeightedLoss.apply(x, weight, targets, scale, vocab)
-    return losses if reduction == "none" else losses.sum() if reduction == "sum" else losses.sum() / (targets >= 0).sum().clamp_min(1)
+    return losses if reduction == "none" else torch.dot(losses, scale)
 
 
 def plain_losses(x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, vocab: int) -> torch.Tensor:
@@ -39,8 +41,6 @@ class _WeightedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, weight, targets, scale, vocab):
-        if not (ctx.needs_input_grad[0] or ctx.needs_input_grad[1]):
-            return torch.dot(losses_and_gradients(x, weight, targets, None, vocab)[0], scale)
         losses, dx, dw = losses_and_gradients(x, weight, targets, scale, vocab)
         ctx.save_for_backward(dx, dw)
         return torch.dot(losses, scale)
@@ -50,7 +50,7 @@ class _WeightedLoss(torch.autograd.Function):
         dx, dw = ctx.saved_tensors
         if grad.device.type == "cpu" and grad == 1:  # to look costs nothing there, to multiply two passes over the head
             return dx, dw, None, None, None
-        return dx * grad.to(dx.dtype), dw * grad, None, None, None
+        return (dx.float() * grad).to(dx.dtype), dw * grad, None, None, None
 
 
 class _HeadLosses(torch.autograd.Function):

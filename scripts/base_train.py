@@ -270,16 +270,20 @@ def rescale_after(finite: bool, progress: Progress) -> None:
         progress.loss_scale *= 2
 
 
-def show_samples(model, tokenizer) -> None:
+def show_samples(model, tokenizer) -> dict[str, str]:
+    """How the model goes on after each prompt, greedily."""
     import torch
 
+    answers = {}
     model.eval()
     with torch.compiler.set_stance("force_eager"):  # every length would be compiled anew
         for prompt in SAMPLE_PROMPTS:
             tokens = tokenizer.encode(prompt, prepend=tokenizer.get_bos_token_id())
             answer = list(model.generate(tokens, SAMPLE_TOKENS, temperature=0))
-            print0(f"  {prompt}|{tokenizer.decode(answer)}")
+            answers[prompt] = tokenizer.decode(answer)
+            print0(f"  {prompt}|{answers[prompt]}")
     model.train()
+    return answers
 
 
 def due(every: int, step: int) -> bool:
@@ -302,7 +306,7 @@ def main(args: argparse.Namespace) -> int:
     from nanochat.dataloader import LoaderState, pretrain_batches
     from nanochat.fitting import corrected_rows, largest_rows, row_choices
     from nanochat.flash_attention import best_kernel
-    from nanochat.fp8 import check_fp8, convert_to_fp8
+    from nanochat.fp8 import check_fp8, check_fp8_tokens, convert_to_fp8
     from nanochat.gpt import GPTConfig
     from nanochat.hardware import peak_flops, peak_memory
     from nanochat.loss_eval import evaluate_bpb
@@ -314,7 +318,7 @@ def main(args: argparse.Namespace) -> int:
     compute = compute_init(args.device_type)
     device, world_size = compute.device, compute.world_size
     if args.fp8:
-        check_fp8(device, args.fp8_recipe)
+        check_fp8(device, args.fp8_recipe, compute_dtype(device))
     inherited = weights = None
     if args.init_from:
         source, tokenizer, _ = checkpoints.load_model("base", "cpu", "train", *parse_init_from(args.init_from))
@@ -356,6 +360,8 @@ def main(args: argparse.Namespace) -> int:
     peak = peak_flops(device, model.compute_dtype)
     compiled = compile_model(model, plan, args, device, peak)
     rows = largest_rows(model, plan, compute) if args.device_batch_size == "auto" else corrected_rows(args.device_batch_size, plan, world_size)
+    if args.fp8:
+        check_fp8_tokens(rows * T)
     micro_batches = plan.total_batch_size // (rows * T * world_size)
     print0(f"{world_size} × {device.type} in {str(model.compute_dtype)[6:]}, attention: {model.kernel}, compiled: {'yes' if compiled else 'no'}; "
            f"a step is {micro_batches} × {rows} rows on each")  # fmt: skip
@@ -369,6 +375,7 @@ def main(args: argparse.Namespace) -> int:
     parameters = list(model.parameters())
     stop, stopping, saved_step, this_session = StopSignal(), False, resume_step, 0
     first_step_seconds = steady_seconds = 0.0
+    samples: dict[str, str] = {}
 
     def save() -> None:
         meta = {
@@ -403,7 +410,8 @@ def main(args: argparse.Namespace) -> int:
         if args.eval_every > 0 and (last or due(args.eval_every, step)):
             validate()
         if args.sample_every > 0 and (last or (step > 0 and due(args.sample_every, step))) and compute.rank == 0:
-            show_samples(model, tokenizer)
+            samples = show_samples(model, tokenizer)
+            log.write(step=step, samples=samples)
         if last:
             break
 
@@ -464,7 +472,8 @@ def main(args: argparse.Namespace) -> int:
                tokens=progress.step * plan.total_batch_size, flops=progress.step * plan.total_batch_size * plan.flops_per_token,
                train_loss=smooth.value, val_bpb=progress.val_bpb, min_val_bpb=progress.min_val_bpb, seconds=progress.seconds,
                first_step_seconds=first_step_seconds, tokens_per_second=steady_rate,
-               peak_memory=peak_memory(device), dtype=str(model.compute_dtype)[6:], device=device.type, world_size=world_size)  # fmt: skip
+               peak_memory=peak_memory(device), dtype=str(model.compute_dtype)[6:], device=device.type,
+               world_size=world_size, samples=samples)  # fmt: skip
     log.close()
     batches.close()
     compute_cleanup()

@@ -199,14 +199,14 @@ def test_a_model_learns_as_in_bf16(monkeypatch, products, recipe):
 
 def test_refusals(monkeypatch):
     with pytest.raises(UserError, match=r"--fp8 needs a GPU with float8 products .* this is cpu: leave --fp8 out"):
-        check_fp8(torch.device("cpu"), "tensorwise")
+        check_fp8(torch.device("cpu"), "tensorwise", torch.bfloat16)
     with pytest.raises(UserError, match=r"--fp8-recipe 'blockwise': use one of tensorwise, rowwise"):
-        check_fp8(torch.device("cpu"), "blockwise")
+        check_fp8(torch.device("cpu"), "blockwise", torch.bfloat16)
     monkeypatch.setattr(fp8.torch.cuda, "get_device_name", lambda device: "Ampere 1")
     for capability in ((8, 0), (8, 6)):
         monkeypatch.setattr(fp8.torch.cuda, "get_device_capability", lambda device, capability=capability: capability)
         with pytest.raises(UserError, match="this is Ampere 1: leave --fp8 out"):
-            check_fp8(torch.device("cuda"), "tensorwise")
+            check_fp8(torch.device("cuda"), "tensorwise", torch.bfloat16)
     for capability in ((8, 9), (9, 0), (12, 0)):
         monkeypatch.setattr(fp8.torch.cuda, "get_device_capability", lambda device, capability=capability: capability)
-        check_fp8(torch.device("cuda"), "rowwise")
+        check_fp8(torch.device("cuda"), "rowwise", torch.bfloat16)
