@@ -32,7 +32,7 @@ from nanochat.common import ArgumentParser, Compute, UserError, compute_init, fr
 from nanochat.dataloader import pretrain_batches
 from nanochat.fitting import MEMORY_SHARE, largest_rows
 from nanochat.flash_attention import attention, best_kernel
-from nanochat.fp8 import RECIPES, check_fp8, convert_to_fp8
+from nanochat.fp8 import RECIPES, check_fp8, check_fp8_tokens, convert_to_fp8
 from nanochat.gpt import GPT, GPTConfig
 from nanochat.hardware import free_memory, peak_flops, peak_memory
 from nanochat.optim import MuonAdamW, gradients_finite
@@ -86,12 +86,13 @@ def size_of(rehearse: bool) -> Size:
 
 def parse_args() -> argparse.Namespace:
     parser = ArgumentParser(description="Benchmark of training on a CUDA GPU")
-    parser.add_argument("--only", default="", help=f"comma-separated, of: {', '.join((*VARIANTS, 'recipe'))}; empty: all")
+    choices = [name for name in (*VARIANTS, "recipe") if name not in ALWAYS]
+    parser.add_argument("--only", default="", help=f"comma-separated, of: {', '.join(choices)}; empty: all")
     parser.add_argument("--minutes", type=float, default=8.9, help="after these, what has not been measured is left out")
     parser.add_argument("--rehearse", action="store_true", help="toy sizes on this machine's CPU, to try the benchmark itself")
     parser.add_argument("--variant", default=None, help=argparse.SUPPRESS)  # how the benchmark calls itself
     args = parser.parse_args()
-    if unknown := set(filter(None, args.only.split(","))) - {*VARIANTS, "recipe"}:
+    if unknown := set(filter(None, args.only.split(","))) - set(choices):
         parser.error(f"--only {args.only}: there is no {', '.join(sorted(unknown))}")
     return args
 
@@ -205,7 +206,8 @@ def time_kernel(kernel: str, device: torch.device, size: Size) -> dict:
 
 
 def time_fp8(recipe: str, device: torch.device, size: Size) -> dict:
-    check_fp8(device, recipe)
+    check_fp8(device, recipe, torch.bfloat16)
+    check_fp8_tokens(size.rows * size.T)
     plan = plan_of(size, size.batch)
     model = new_model(config_of(plan), device)
     layers = convert_to_fp8(model, recipe)
@@ -316,17 +318,18 @@ def check_head(device: torch.device, size: Size) -> dict:
     channels, rows = size.depth * 64, 5 * size.T * size.rows // 8 + 37  # no multiple of anything
     x = torch.randn(rows, channels, device=device).bfloat16().requires_grad_()
     weight = (2 * torch.randn(size.vocab, channels, device=device) / channels**0.5).requires_grad_()
-    targets = torch.randint(size.vocab, (rows,), device=device)
+    words = size.vocab - 3  # the rest is padding
+    targets = torch.randint(words, (rows,), device=device)
     targets[::7] = -1
     results = {}
     for name, limit in (("plain", 2**62), ("chunked", 0)):
         head_loss.PLAIN_BYTES[device.type] = limit
         torch.compiler.reset()
         run = torch.compile(head_loss.head_loss, dynamic=False) if device.type == "cuda" else head_loss.head_loss
-        run(x, weight, targets, size.vocab - 3).backward()  # compiling takes memory, too
+        run(x, weight, targets, words).backward()  # compiling takes memory, too
         x.grad = weight.grad = None
         forget_peak(device)
-        loss = run(x, weight, targets, size.vocab - 3)
+        loss = run(x, weight, targets, words)
         loss.backward()
         results[name] = loss.item(), x.grad.float(), weight.grad, peak_memory(device)
         x.grad = weight.grad = None
@@ -410,6 +413,8 @@ def run_variant(name: str, rehearse: bool) -> dict:
     try:
         compute = compute_init("cpu" if rehearse else "cuda")
         return VARIANTS[name](compute.device, size_of(rehearse))
+    except UserError as error:
+        return {"error": str(error)}
     except Exception as error:  # whatever it was: it is what was measured
         traceback.print_exc()
         return {"error": f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"}
@@ -477,12 +482,14 @@ def measure_recipe(bench: Bench) -> dict:
     try:
         bench.run("scripts.base_train", *map(str, flags))
         seconds = time.monotonic() - begin
+        print(f"recipe: done ({seconds:.0f} s), now the same resumed", file=sys.stderr, flush=True)
         summary, whole = json.loads((directory / "summary.json").read_text()), logged_steps(directory)
         for path in sorted(directory.glob(f"*_{steps:06d}*")):
             path.unlink()
         out = bench.run("scripts.base_train", *map(str, flags), "--resume", "auto")
         resumed = logged_steps(directory)
     except Failed as error:
+        print(f"recipe: {error}", file=sys.stderr, flush=True)
         return {"error": str(error)}
     later = [abs(resumed[step]["loss"] / whole[step]["loss"] - 1) for step in range(steps // 2 + 1, steps + 1)]
     mfu = statistics.median(record["mfu"] for step, record in whole.items() if step > 1)
@@ -517,9 +524,13 @@ def table(*rows: tuple[str, ...]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rest))
 
 
+def failure(result: dict) -> str:
+    return f"failed: {result['error'][:300]}".replace("|", "/")
+
+
 def speed_row(title: str, result: dict, note: Callable[[dict], str]) -> tuple[str, ...]:
     if "error" in result:
-        return title, "", "", "", "", "", "", f"failed: {result['error']}".replace("|", "/")
+        return title, "", "", "", "", "", "", failure(result)
     first = result.get("first_step", result.get("first_step_seconds"))
     loss, breaks = result.get("loss", result.get("train_loss")), result.get("graph_breaks", "")
     return (title, f"{result['tokens_per_second']:,.0f}", f"{result['mfu']:.1%}", f"{result['peak_memory'] / GIB:.1f}", f"{first:.0f}", str(breaks),
@@ -556,7 +567,7 @@ def check_table(report: dict) -> str:
     for name, what, key, bound, note in figures(report):
         result = report.get(name, {})
         if "error" in result:
-            rows.append((what, "", f"{bound:.1e}", "no", f"failed: {result['error']}".replace("|", "/")))
+            rows.append((what, "", f"{bound:.1e}", "no", failure(result)))
         elif result:
             rows.append((what, f"{result[key]:.1e}", f"{bound:.1e}", "yes" if result[key] <= bound else "no", result.get(note, "")))
     return table(*rows)
@@ -597,6 +608,7 @@ def bars_of(report: dict) -> dict[str, dict]:
         "fp8_runs": bar(good, report["look"]["fp8_recipes"], more=True),
         "auto_batch_fits": bar(report.get("auto", {}).get("share"), MEMORY_SHARE),
         "every_attention_path_runs": bar(len(run), len(there), more=True),
+        "graph_breaks": bar(max((report[k]["graph_breaks"] for k in run), default=None), 0),  # the model is to be one graph
         "compiled_muon_equals_plain": bar(units("check-muon"), 1),
         "checkpointing_equals_none": bar(units("check-checkpointing"), 1),
         "base_train_resumes": bar(units("recipe") if report.get("recipe", {}).get("went_on") else None, 1),
@@ -604,10 +616,11 @@ def bars_of(report: dict) -> dict[str, dict]:
 
 
 def show(report: dict, size: Size, seconds: float) -> None:
-    look = report["look"]
-    print(f"{time.strftime('%Y-%m-%d')}, `python -m dev.bench_gpu`, {look['name']} ({look['memory'] / GIB:.0f} GiB, peak "
-          f"{look['peak_flops'] / 1e12:.0f} TFLOP/s), torch {look['torch']}, {seconds / 60:.1f} minutes\n")  # fmt: skip
-    print(speed_table(report, size), check_table(report), remarks(report), sep="\n\n", end="\n\n")
+    look, command = report["look"], " ".join(["python -m dev.bench_gpu", *sys.argv[1:]])
+    machine = f"{look['name']} ({look['memory'] / GIB:.0f} GiB, peak {look['peak_flops'] / 1e12:.0f} TFLOP/s), torch {look['torch']}"
+    print(f"{time.strftime('%Y-%m-%d')}, `{command}`, {machine}, {seconds / 60:.1f} minutes\n")
+    parts = speed_table(report, size), check_table(report), remarks(report)
+    print(*filter(None, parts), sep="\n\n", end="\n\n")
     print(json.dumps({"bench": "gpu", **report, "bars": bars_of(report)}), flush=True)
 
 

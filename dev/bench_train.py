@@ -32,13 +32,13 @@ from nanochat.head_loss import head_loss
 from nanochat.optim import MuonAdamW, gradients_finite
 from nanochat.tokenizer import get_tokenizer
 
-SIZES = {  # (configuration, rows of a micro-batch)
-    "d6": (GPTConfig(sequence_len=512, vocab_size=32768, n_layer=6, n_head=6, n_kv_head=6, n_embd=384, window_pattern="L"), 32),
-    "d4": (GPTConfig(sequence_len=256, vocab_size=4096, n_layer=4, n_head=4, n_kv_head=4, n_embd=256, window_pattern="L"), 32),
+SIZES = {
+    "d6": {"sequence_len": 512, "vocab_size": 32768, "n_layer": 6, "n_head": 6, "n_kv_head": 6, "n_embd": 384, "window_pattern": "L"},
+    "d4": {"sequence_len": 256, "vocab_size": 4096, "n_layer": 4, "n_head": 4, "n_kv_head": 4, "n_embd": 256, "window_pattern": "L"},
 }
+ROWS = 32  # of a micro-batch
 RECIPE = ["--depth", "4", "--head-dim", "64", "--max-seq-len", "256", "--device-batch-size", "32", "--total-batch-size", "8192"]
 SQUARES = (1024, 2048, 4096)
-CPU = torch.device("cpu")
 
 
 def parse_args() -> argparse.Namespace:
@@ -129,7 +129,7 @@ def steady_step(model: nn.Module, config: GPTConfig, rows: int, steps: int, part
     for step in range(steps + 2):
         begin = time.perf_counter()
         model(x, y).backward()
-        assert gradients_finite(parameters, CPU)
+        assert gradients_finite(parameters, torch.device("cpu"))
         middle = time.perf_counter()
         optimizer.step()
         model.zero_grad(set_to_none=True)
@@ -139,7 +139,7 @@ def steady_step(model: nn.Module, config: GPTConfig, rows: int, steps: int, part
             seconds.append(time.perf_counter() - begin)
             updates.append(time.perf_counter() - middle)
     return {"step": statistics.median(seconds), "fastest": min(seconds), "optimizer": statistics.median(updates), "first": first,
-            "memory": peak_memory(CPU), "peak": square_peak(), "tokens": rows * config.sequence_len}  # fmt: skip
+            "memory": peak_memory(torch.device("cpu")), "peak": square_peak(), "tokens": rows * config.sequence_len}  # fmt: skip
 
 
 def square_peak() -> float:
@@ -156,11 +156,11 @@ def square_peak() -> float:
 
 
 def build_ours(size: str) -> tuple[GPT, GPTConfig, int]:
-    config, rows = SIZES[size]
+    config, rows = GPTConfig(**SIZES[size]), ROWS
     compute_init("cpu")
     with torch.device("meta"):
         model = GPT(config)
-    model.to_empty(device=CPU)
+    model.to_empty(device="cpu")
     model.init_weights()
     return model, config, rows
 
@@ -172,7 +172,7 @@ def run_ours(size: str, steps: int) -> dict:
 
 
 def run_reference(size: str, dtype: torch.dtype, steps: int) -> dict:
-    config, rows = SIZES[size]
+    config, rows = GPTConfig(**SIZES[size]), ROWS
     torch.manual_seed(42)
     model = Reference(config, dtype)
     model.compile(dynamic=False)
@@ -216,8 +216,8 @@ def median_time(work: Callable, steps: int) -> float:
 
 def run_data(steps: int) -> dict:
     """Seconds to get a batch of d4 that has been prepared while the model was at work, and one that has not."""
-    config, rows = SIZES["d4"]
-    compute = Compute(False, 0, 0, 1, CPU)
+    config, rows = GPTConfig(**SIZES["d4"]), ROWS
+    compute = Compute(False, 0, 0, 1, torch.device("cpu"))
     result = {}
     for name, prefetch in (("data", True), ("data without prefetching", False)):
         batches = pretrain_batches(get_tokenizer("tinyworld"), "tinyworld", rows, config.sequence_len, "train", compute, prefetch=prefetch)

@@ -127,12 +127,17 @@ class _Part(NamedTuple):
 
 
 def store_tokenizer(directory: Path, tokenizer: Tokenizer) -> None:
-    """Keep a copy beside the weights. If another is there already, it belongs to other weights: an error that a run should meet at its start."""
-    folder = directory / "tokenizer"
-    if not (folder / "tokenizer.json").exists():
-        tokenizer.save(folder)
+    """Keep a copy beside the weights."""
+    check_tokenizer(directory, tokenizer)
+    if not (directory / "tokenizer" / "tokenizer.json").exists():
+        tokenizer.save(directory / "tokenizer")
+
+
+def check_tokenizer(directory: Path, tokenizer: Tokenizer) -> None:
+    """If another one is there already, it belongs to other weights: an error, which a run should meet at its start."""
+    if not (directory / "tokenizer" / "tokenizer.json").exists():
         return
-    there = Tokenizer.from_directory(folder)
+    there = Tokenizer.from_directory(directory / "tokenizer")
     if (there.pattern, there.ranks, there.special) != (tokenizer.pattern, tokenizer.ranks, tokenizer.special):
         raise UserError(f"{directory} holds models with another tokenizer ({there.get_vocab_size()} tokens; this one has "
                         f"{tokenizer.get_vocab_size()}): choose another --model-tag, or delete that folder")  # fmt: skip

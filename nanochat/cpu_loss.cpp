@@ -5,6 +5,8 @@
 
 namespace {
 
+inline float sigmoid_of_minus(float x) { return reciprocal(1.0f + exponential(clamped(x))); }
+
 // Logits -> losses and the gradient to the logits, in place. c = 15·tanh(z/15), loss = log Σ e^c - c[target]. The cap bounds the exponents, so the
 // sum needs no maximum. With u = e^(2z/15) and r = 1/(1+u): tanh = 1 - 2r and dc/dz = 1 - tanh² = 4r(1-r).
 // z (rows, stride): the first `vocab` of each row are logits, the rest is padding and gets gradient 0. A target < 0 is ignored.
@@ -28,14 +30,14 @@ void softcap_loss(T* logits, const int64_t* targets, const float* scale, float* 
             if (scale) {
 #pragma omp simd reduction(+ : sum)
                 for (int64_t i = 0; i < vocab; i++) {
-                    float r = 1.0f / (1.0f + exponential(clamped(load(z[i]) * (2.0f / cap))));
+                    float r = sigmoid_of_minus(load(z[i]) * (2.0f / cap));
                     float e = exponential(cap - 2.0f * cap * r);
                     sum += e;
                     gradient[i] = e * (4.0f * r * (1.0f - r));
                 }
             } else {
 #pragma omp simd reduction(+ : sum)
-                for (int64_t i = 0; i < vocab; i++) sum += exponential(cap - 2.0f * cap / (1.0f + exponential(clamped(load(z[i]) * (2.0f / cap)))));
+                for (int64_t i = 0; i < vocab; i++) sum += exponential(cap - 2.0f * cap * sigmoid_of_minus(load(z[i]) * (2.0f / cap)));
             }
             const float tanh_target = std::tanh(load(z[target]) / cap);
             losses[row] = std::log(sum) - cap * tanh_target;

@@ -8,8 +8,8 @@
 All of them take time and memory for the window, not for T x T.
 """
 
-import functools
 import importlib
+import sys
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ SHORT_ROWS = 512  # tokens
 def best_kernel(device: torch.device, dtype: torch.dtype) -> str:
     if device.type == "cuda":
         hopper = torch.cuda.get_device_capability(device)[0] == 9
-        return "fa3" if hopper and dtype == torch.bfloat16 and _fa3() else "flex"
+        return "fa3" if hopper and dtype == torch.bfloat16 and _has_fa3() else "flex"
     return "cpu" if device.type == "cpu" and cpu_kernels.attention_usable(dtype) else "sdpa"
 
 
@@ -38,7 +38,9 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, ke
     assert k.shape == v.shape == (B, T, k.size(2), D) and H % k.size(2) == 0, (q.shape, k.shape, v.shape)
     window = min(window, T - 1)
     if kernel == "fa3":
-        return _fa3().flash_attn_func(q, k, v, causal=True, window_size=(window, 0))
+        import flash_attn_interface  # best_kernel has made sure of it; an import is something that torch.compile can follow
+
+        return flash_attn_interface.flash_attn_func(q, k, v, causal=True, window_size=(window, 0))
     if kernel == "cpu":
         return cpu_kernels.attention(q, k, v, window)[0]
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
@@ -54,17 +56,19 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, ke
 # --- FlashAttention-3 ------------------------------------------------------------------------------------------------
 
 
-@functools.cache
-def _fa3():
-    """The module with flash_attn_func: FlashAttention-3's own package, or the build that the `kernels` package fetches from the hub."""
+def _has_fa3() -> bool:
+    """FlashAttention-3's own package, or the build that the `kernels` package fetches from the hub, made importable by the same name."""
     try:
-        return importlib.import_module("flash_attn_interface")
+        importlib.import_module("flash_attn_interface")
+        return True
     except ImportError:
         pass
     try:
-        return importlib.import_module("kernels").get_kernel("varunneal/flash-attention-3").flash_attn_interface
+        module = importlib.import_module("kernels").get_kernel("varunneal/flash-attention-3").flash_attn_interface
     except Exception:  # not installed, no network, no build for this machine: each has a next best
-        return None
+        return False
+    sys.modules["flash_attn_interface"] = module
+    return True
 
 
 # --- flex_attention --------------------------------------------------------------------------------------------------

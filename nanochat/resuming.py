@@ -23,6 +23,15 @@ def step_to_resume(directory: Path, num_iterations: int, resume: bool, from_step
                     f"or choose another folder (--model-tag NAME)")  # fmt: skip
 
 
+def read_run(directory: Path, step: int) -> dict:
+    """The meta of a step that this project's training saved; others have weights to offer, but not where their data stood."""
+    meta = read_meta(directory, step)
+    if "progress" not in meta:
+        raise UserError(f"step {step} in {directory} was not saved by this project's training, so it cannot be resumed: start a new run from its "
+                        f"weights (--init-from {directory.name}:{step} --model-tag NAME)")  # fmt: skip
+    return meta
+
+
 def check_same_config(saved: dict, config: dict, directory: Path) -> None:
     different = [f"{name} is {saved[name]} there and {value} here" for name, value in config.items() if saved.get(name, value) != value]
     if different:

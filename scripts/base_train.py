@@ -83,7 +83,9 @@ def parse_args() -> argparse.Namespace:
     group = parser.add_argument_group("evaluation: -1 steps mean never")
     group.add_argument("--eval-every", type=int, default=250, help="steps between validations")
     group.add_argument("--eval-tokens", type=int, default=80 * 524288, help="tokens of a validation")
-    group.add_argument("--core-metric-every", type=int, default=2000, help="steps between CORE evaluations")
+    group.add_argument(
+        "--core-metric-every", type=int, default=2000, help="steps between CORE evaluations (from scripts/base_eval.py on; no effect yet)"
+    )
     group.add_argument("--core-metric-max-per-task", type=int, default=500, help="examples of each task in them")
     group.add_argument("--sample-every", type=int, default=2000, help="steps between samples")
     args = parser.parse_args()
@@ -223,11 +225,23 @@ def build_optimizer(model, plan, args, compute: Compute):
     )  # fmt: skip
 
 
-def compile_model(model, plan, args, device, peak: float) -> bool:
+def resumed_choices(wish: dict, meta: dict, plan, world_size: int) -> dict:
+    """What was left to the script is chosen as before: other micro-batches, or another compilation, would round differently."""
+    from nanochat.fitting import row_choices
+
+    rows, compiled = meta.get("device_batch_size"), meta.get("compiled")
+    if wish["rows"] == "auto" and rows in row_choices(plan, world_size):
+        wish = {**wish, "rows": rows}
+    if wish["compile"] == "auto" and compiled is not None:
+        wish = {**wish, "compile": "on" if compiled else "off"}
+    return wish
+
+
+def compile_model(model, plan, wish: str, device, peak: float) -> bool:
     """On a GPU the whole model becomes one graph. On a CPU it is the blocks, which are alike and compile in a third of the time."""
     seconds = plan.total_flops / peak / 0.4
-    wanted = args.compile == "on" or (args.compile == "auto" and (device.type == "cuda" or (device.type == "cpu" and seconds > COMPILE_SECONDS)))
-    if not wanted or (args.compile == "auto" and device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None):
+    wanted = wish == "on" or (wish == "auto" and (device.type == "cuda" or (device.type == "cpu" and seconds > COMPILE_SECONDS)))
+    if not wanted or (wish == "auto" and device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None):
         return False
     if device.type == "cuda":
         model.compile(dynamic=False)
@@ -325,41 +339,50 @@ def main(args: argparse.Namespace) -> int:
         inherited, weights = dataclasses.asdict(source.config), source.state_dict()
     else:
         tokenizer = get_tokenizer(args.dataset)
-    kernel = best_kernel(device, compute_dtype(device))
-    plan = make_run_plan(args, tokenizer.get_vocab_size(), choose_pattern(args, kernel, inherited), inherited)
-    T = plan.sequence_len
-    row_choices(plan, world_size)
-    for split in ("train", "val"):
-        pretrain_batches(tokenizer, args.dataset, 1, T, split, compute, prefetch=False)
+    vocab_size = tokenizer.get_vocab_size()
+    plan = make_run_plan(args, vocab_size, choose_pattern(args, best_kernel(device, compute_dtype(device)), inherited), inherited)
     tag = check_name("--model-tag", args.model_tag or f"d{plan.depth}")
     directory = checkpoints.checkpoints_dir("base") / tag
     resume_step = resuming.step_to_resume(directory, plan.num_iterations, args.resume == "auto", args.resume_from_step, args.overwrite)
+    if resume_step is not None:
+        meta = resuming.read_run(directory, resume_step)
+        if args.window_pattern == "auto":  # what was chosen on one machine holds on another
+            plan = make_run_plan(args, vocab_size, meta["model_config"]["window_pattern"], inherited)
+        if resume_step >= plan.num_iterations:
+            print0(f"{directory} is finished: step {resume_step} of {plan.num_iterations}")
+            compute_cleanup()
+            return 0
+    T = plan.sequence_len
     config = GPTConfig(T, plan.vocab_size, plan.depth, plan.n_head, plan.n_kv_head, plan.n_embd, plan.window_pattern)
+    if resume_step is not None:
+        resuming.check_same_config(meta["model_config"], dataclasses.asdict(config), directory)
+    if not args.overwrite:
+        checkpoints.check_tokenizer(directory, tokenizer)
+    row_choices(plan, world_size)  # raises if the batch cannot be divided
+    for split in ("train", "val"):
+        pretrain_batches(tokenizer, args.dataset, 1, T, split, compute, prefetch=False)  # looks at the data and returns
     print0(plan.describe())
 
     # The model and where it stands
+    wish = {"rows": args.device_batch_size, "compile": args.compile}
     progress, loader_state = Progress(loss_scale=FIRST_LOSS_SCALE if compute_dtype(device) == torch.float16 else 1.0), None
     if resume_step is not None:
         weights, shards, meta = checkpoints.load_checkpoint(directory, resume_step, device, load_optimizer=True)
-        resuming.check_same_config(meta["model_config"], dataclasses.asdict(config), directory)
         progress = Progress(**meta["progress"])
         loader_state = LoaderState.from_state_dicts(shard["loader"] for shard in shards)
+        wish = resumed_choices(wish, meta, plan, world_size)
     model = checkpoints.build_model(config, weights, device, directory) if weights else new_model(config, compute)
     optimizer = build_optimizer(model, plan, args, compute)
     if resume_step is not None:
         optimizer.load_shards(shards)
         print0(f"going on from step {resume_step} of {plan.num_iterations} in {directory}")
         shards = weights = None  # they are in the model and the optimizer now
-    if progress.step >= plan.num_iterations:
-        print0(f"{directory} is finished: step {progress.step} of {plan.num_iterations}")
-        compute_cleanup()
-        return 0
     if args.fp8:
         print0(f"float8 in {convert_to_fp8(model, args.fp8_recipe)} layers")
     model.activation_checkpointing = args.activation_checkpointing
     peak = peak_flops(device, model.compute_dtype)
-    compiled = compile_model(model, plan, args, device, peak)
-    rows = largest_rows(model, plan, compute) if args.device_batch_size == "auto" else corrected_rows(args.device_batch_size, plan, world_size)
+    compiled = compile_model(model, plan, wish["compile"], device, peak)
+    rows = largest_rows(model, plan, compute) if wish["rows"] == "auto" else corrected_rows(wish["rows"], plan, world_size)
     if args.fp8:
         check_fp8_tokens(rows * T)
     micro_batches = plan.total_batch_size // (rows * T * world_size)
@@ -380,7 +403,8 @@ def main(args: argparse.Namespace) -> int:
     def save() -> None:
         meta = {
             "step": progress.step, "val_bpb": progress.val_bpb, "model_config": dataclasses.asdict(config), "user_config": vars(args),
-            "device_batch_size": rows, "max_seq_len": T, "total_batch_size": plan.total_batch_size, "num_iterations": plan.num_iterations,
+            "device_batch_size": rows, "compiled": compiled, "max_seq_len": T, "total_batch_size": plan.total_batch_size,
+            "num_iterations": plan.num_iterations,
             "progress": dataclasses.asdict(progress),
         }  # fmt: skip
         shard = {**optimizer.state_dict(), "loader": loader_state.state_dict()}
@@ -457,7 +481,7 @@ def main(args: argparse.Namespace) -> int:
             steady_seconds += seconds
         rate = plan.total_batch_size / seconds
         mfu = rate * plan.flops_per_token / (peak * world_size)
-        eta = steady_seconds / max(1, this_session - 1) * (plan.num_iterations - progress.step)
+        eta = (steady_seconds / (this_session - 1) if this_session > 1 else seconds) * (plan.num_iterations - progress.step)
         memory = peak_memory(device)
         print0(f"step {progress.step:05d}/{plan.num_iterations:05d} | loss {smooth_loss:.6f} | lr {multiplier:.3f} | {seconds * 1000:.0f} ms | "
                f"{rate:,.0f} tok/s | mfu {mfu:.1%} | {memory / 2**30:.2f} GiB | epoch {loader_state.epoch} | eta {clock(eta)}")  # fmt: skip
