@@ -287,15 +287,15 @@ def main(args: argparse.Namespace) -> None:
             ours = report[size] = measured(size, args.steps, cache)
             mfu = ours["tokens"] * ours["flops"] / ours["step"] / ours["peak"]
             print(f"{size}: {ours['step'] * 1e3:6.0f} ms a step, {ours['tokens'] / ours['step']:8,.0f} tokens/s, {mfu:.1%} of the "
-                  f"{ours['peak'] / 1e12:.2f} TFLOP/s peak, {ours['memory'] / 1e9:.2f} GB", flush=True)  # fmt: skip
+                  f"{ours['peak'] / 1e12:.2f} TFLOP/s peak, {ours["memory"] / 2**30:.2f} GiB", flush=True)  # fmt: skip
             bar(f"{size}_share_of_peak", mfu, target)
-        bar("d6_peak_memory_gb", report["d6"]["memory"] / 1e9, 3.0, more=False)
+        bar("d6_peak_memory_gib", report["d6"]["memory"] / 2**30, 3.0, more=False)
         if "reference" not in skip:
             for dtype, target in (("float32", 3.3), ("bfloat16", 1.3)):
                 plain = report[f"reference-{dtype}"] = measured(f"reference-{dtype}", args.steps, cache)
                 ratio = plain["step"] / report["d6"]["step"]
                 print(
-                    f"plain reference in {dtype}: {plain['step'] * 1e3:6.0f} ms a step ({ratio:.2f} times as long), {plain['memory'] / 1e9:.2f} GB",
+                    f"plain reference in {dtype}: {plain['step'] * 1e3:6.0f} ms a step ({ratio:.2f} times as long), {plain['memory'] / 2**30:.2f} GiB",
                     flush=True,
                 )
                 bar(f"d6_times_faster_than_plain_{dtype}", ratio, target)

@@ -271,8 +271,8 @@ def find_problem(directory: Path, step: int, optimizer: bool = True) -> str | No
 def check_step(directory: Path, step: int, optimizer: bool = True) -> None:
     if problem := find_problem(directory, step, optimizer):
         steps = complete_steps(directory, optimizer)
-        remedy = f"take another step; whole are {', '.join(map(str, steps))}" if steps else f"no other is whole: run {_how_to_make(directory)}"
-        raise UserError(f"step {step} cannot be loaded: {problem}. Please {remedy}")
+        remedy = f"Take another step; whole are {', '.join(map(str, steps))}" if steps else f"No step there is whole: run {_how_to_make(directory)}"
+        raise UserError(f"step {step} cannot be loaded: {problem}. {remedy}")
 
 
 def read_meta(directory: Path, step: int) -> dict:
@@ -387,6 +387,14 @@ def load_model(
         raise UserError(f"the tokenizer in {place} has {tokenizer.get_vocab_size()} tokens and the model of {where} has {config.vocab_size}: "
                         f"put the tokenizer that it was trained with into {directory / 'tokenizer'}")  # fmt: skip
     return build_model(config, state, device, directory / model_file(step)).train(phase == "train"), tokenizer, meta
+
+
+def read_config(source: str, model_tag: str, step: int | None = None) -> dict:
+    """The configuration of a model, without loading it."""
+    directory = checkpoints_dir(source) / model_tag
+    step = find_last_step(directory, optimizer=False) if step is None else step
+    check_step(directory, step, optimizer=False)
+    return asdict(config_from(read_meta(directory, step), directory / meta_file(step)))
 
 
 def _tokenizer_of(directory: Path) -> tuple[Tokenizer, Path]:

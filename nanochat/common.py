@@ -157,10 +157,6 @@ class StopSignal:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         os.write(2, b"\nstopping after this step; the same signal again aborts\n")  # print might be in the middle of a line
 
-    @property
-    def exit_code(self) -> int:
-        return 128 + self.number
-
 
 # --- compute ---------------------------------------------------------------------------------------------------------
 

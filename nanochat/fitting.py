@@ -42,19 +42,18 @@ def estimated_rows(plan: Plan, world_size: int, memory: float, compute_bytes: in
 
 def largest_rows(model: torch.nn.Module, plan: Plan, compute: Compute) -> int:
     """The largest number of rows that fits. On a GPU it is found by trying, from above; a CPU would rather kill the process than say no, so
-    there the estimate decides. The model is left as it was."""
+    there the estimate decides. The optimizer has its memory by then; the model is left as it was."""
     compute_bytes = torch.finfo(model.compute_dtype).bits // 8
     checkpointing = model.activation_checkpointing
     if compute.device.type != "cuda":
         most = max(1, CPU_TOKENS // plan.sequence_len)
-        memory = free_memory(compute.device) / max(1, compute.world_size)  # ranks on a CPU share it
-        return _agreed(estimated_rows(plan, compute.world_size, memory, compute_bytes, checkpointing, True, most), compute)
+        memory = free_memory(compute.device) / compute.world_size  # ranks on a CPU share it
+        return int(smallest(estimated_rows(plan, compute.world_size, memory, compute_bytes, checkpointing, True, most), compute))
     total = torch.cuda.get_device_properties(compute.device).total_memory
     start = estimated_rows(plan, compute.world_size, 1.5 * total, compute_bytes, checkpointing, False)  # the estimate may be too careful
-    reserve = memory_estimate(plan, 1, compute.world_size, compute_bytes, checkpointing)["optimizer"]
-    choices = [rows for rows in row_choices(plan, compute.world_size) if rows <= _agreed(start, compute)]
-    for rows in reversed(choices):
-        if _agreed(int(_fits(model, rows, plan.sequence_len, compute.device, MEMORY_SHARE * total - reserve)), compute):
+    most = smallest(start, compute)
+    for rows in reversed([rows for rows in row_choices(plan, compute.world_size) if rows <= most]):
+        if smallest(_fits(model, rows, plan.sequence_len, compute.device, MEMORY_SHARE * total), compute):
             return rows
     raise UserError("not even one row fits into the memory of this GPU: use --activation-checkpointing, a smaller --max-seq-len or a smaller --depth")
 
@@ -73,10 +72,10 @@ def _fits(model: torch.nn.Module, rows: int, sequence_len: int, device: torch.de
         torch.cuda.empty_cache()
 
 
-def _agreed(number: int, compute: Compute) -> int:
-    """The smallest that any rank has."""
+def smallest(number: float, compute: Compute) -> float:
+    """The smallest that any rank has, so that all of them decide alike."""
     if not compute.ddp:
         return number
-    everyones = torch.tensor(number, device=compute.device)
+    everyones = torch.tensor(float(number), device=compute.device)
     dist.all_reduce(everyones, dist.ReduceOp.MIN)
-    return int(everyones)
+    return everyones.item()

@@ -122,8 +122,8 @@ MIN_TIMING = 0.02  # seconds between two looks at the clock: starting a kernel a
 def peak_flops(device: "torch.device", dtype: "torch.dtype") -> float:
     """The FLOP/s that 100 % utilisation means: by the table for CUDA devices that it knows, else measured, which takes a second.
 
-    The table is about 16-bit matrix products; a run in float32 is compared with what float32 reaches here. Ranks that share a CPU should let
-    one of them measure: all at once they would each see a part of it.
+    The table is about 16-bit matrix products; a run in float32 is compared with what float32 reaches here. Ranks that share a CPU
+    measure at the same time, and each sees its part.
     """
     import torch
 

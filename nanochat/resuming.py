@@ -1,11 +1,14 @@
 """What a training script asks of its folder before it begins: is there a run to go on with, may it be touched, is it the same run?"""
 
+import fcntl
 import json
 import shutil
 from pathlib import Path
+from typing import TextIO
 
-from nanochat.checkpoint_manager import check_step, complete_steps, find_last_step, meta_file, read_meta
-from nanochat.common import Compute, UserError, write_text
+from nanochat.checkpoint_manager import STEP_FILE, check_step, complete_steps, find_last_step, meta_file, read_meta
+from nanochat.common import Compute, UserError, print0, write_text
+from nanochat.train_log import SUMMARY_NAME
 
 
 def step_to_resume(directory: Path, num_iterations: int, resume: bool, from_step: int, overwrite: bool) -> int | None:
@@ -30,6 +33,40 @@ def read_run(directory: Path, step: int) -> dict:
         raise UserError(f"step {step} in {directory} was not saved by this project's training, so it cannot be resumed: start a new run from its "
                         f"weights (--init-from {directory.name}:{step} --model-tag NAME)")  # fmt: skip
     return meta
+
+
+def is_finished(directory: Path, step: int) -> bool:
+    """The summary is written last: a run that was killed in its final evaluation has that still to do."""
+    try:
+        summary = json.loads((directory / SUMMARY_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(summary.get("finished")) and summary.get("steps") == step
+
+
+def lock_run(directory: Path) -> TextIO:
+    """Two runs must not write into one folder. The lock lasts as long as the file that is returned is open, and ends with its process.
+    Its file stands beside the folder, which may be deleted and made anew."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    file = open(directory.parent / f".{directory.name}.lock", "w", encoding="utf-8")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise UserError(f"another run is writing into {directory}: wait for it, or choose another folder (--model-tag NAME)") from None
+    return file
+
+
+def set_aside_later(directory: Path, step: int) -> None:
+    """Who goes back to an earlier step starts a branch. What came after it before is kept, where nobody takes it for the run's last word."""
+    later = [path for path in sorted(directory.glob("*_*")) if (match := STEP_FILE.fullmatch(path.name)) and int(match["step"]) > step]
+    if not later:
+        return
+    folder = directory / f"later_than_{step:06d}"
+    folder.mkdir(exist_ok=True)
+    for path in later:  # meta_… sorts before model_… and optim_…: what a kill leaves behind is no checkpoint
+        path.replace(folder / path.name)
+    print0(f"the steps after {step} are now in {folder}")
 
 
 def check_same_config(saved: dict, config: dict, directory: Path) -> None:

@@ -37,6 +37,9 @@ def dimensions(depth: int, aspect_ratio: int = 64, head_dim: int = 128) -> tuple
     if head_dim < 2 or head_dim % 2:
         raise UserError(f"--head-dim {head_dim}: rotary embeddings turn pairs of channels, so it must be even and at least 2 (the default is 128)")
     n_embd = _round_up(depth * aspect_ratio, head_dim)
+    if n_embd < SMEAR_CHANNELS:
+        raise UserError(f"a width of {n_embd}, by --depth {depth}, --aspect-ratio {aspect_ratio} and --head-dim {head_dim}, is too small: "
+                        f"the smear gate reads {SMEAR_CHANNELS} channels")  # fmt: skip
     return n_embd, n_embd // head_dim
 
 

@@ -65,9 +65,9 @@ class TrainLog:
         if self.wandb is not None:
             self.wandb.summary.update(summary)
 
-    def close(self, failed: bool = False) -> None:
+    def close(self) -> None:
         if self.wandb is not None:
-            self.wandb.finish(exit_code=int(failed))
+            self.wandb.finish()
 
 
 def _step_of(line: str) -> float:

@@ -5,7 +5,8 @@
     python -m scripts.base_train --depth 24 --dry-run 8xH100          # the whole plan, and what it would cost
 
 Checkpoints, train.jsonl and summary.json go to $NANOCHAT_BASE_DIR/base_checkpoints/<model tag>.
-Ctrl-C or SIGTERM finishes the step, saves, and exits with 130 or 143; the same signal again aborts. `--resume auto` goes on from there.
+Ctrl-C or SIGTERM finishes the step, saves, and exits with 130 or 143 (torchrun itself then exits with 1); the same signal again aborts.
+`--resume auto` goes on from there.
 """
 
 import argparse
@@ -57,7 +58,12 @@ def parse_args() -> argparse.Namespace:
     group.add_argument("--max-seq-len", type=int, default=2048, help="tokens in a row")
     group.add_argument("--window-pattern", default="auto",
                        help=f"L: all of the context, S: a quarter, tiled over the layers; auto: {SHORT_WINDOWS} where cheaper")  # fmt: skip
-    group.add_argument("--init-from", default=None, metavar="TAG[:STEP]", help="start from another base model: its weights, size and tokenizer")
+    group.add_argument(
+        "--init-from",
+        default=None,
+        metavar="TAG[:STEP]",
+        help="start from another base model: its weights, its size (not that of --aspect-ratio and --head-dim) and its tokenizer",
+    )
     group = parser.add_argument_group("horizon: the first that is positive counts")
     group.add_argument("--num-iterations", type=int, default=-1, help="optimizer steps")
     group.add_argument("--target-flops", type=float, default=-1.0, help="FLOPs to spend")
@@ -89,9 +95,32 @@ def parse_args() -> argparse.Namespace:
     group.add_argument("--core-metric-max-per-task", type=int, default=500, help="examples of each task in them")
     group.add_argument("--sample-every", type=int, default=2000, help="steps between samples")
     args = parser.parse_args()
-    if args.overwrite and (args.resume or args.resume_from_step >= 0):
-        parser.error("--overwrite deletes what --resume would go on with: give one of the two")
+    check_flags(parser, args)
     return args
+
+
+def check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """What can be said without looking further. -1 is nowhere refused where it means `none`."""
+
+    def want(name: str, fine: bool, what: str) -> None:
+        if not fine:
+            parser.error(f"--{name.replace('_', '-')} {getattr(args, name)}: {what}")
+
+    rates = ("embedding_lr", "unembedding_lr", "matrix_lr", "scalar_lr", "weight_decay")
+    for name in (*rates, "final_lr_frac", "target_flops", "target_param_data_ratio"):
+        want(name, math.isfinite(getattr(args, name)), "it must be a number")
+    for name in rates:
+        want(name, getattr(args, name) >= 0, "it cannot be negative")
+    for name in ("warmdown_ratio", "final_lr_frac"):
+        want(name, 0 <= getattr(args, name) <= 1, "it is a share, from 0 to 1")
+    want("warmup_steps", args.warmup_steps >= 0, "0 or more steps")
+    want("eval_tokens", args.eval_tokens > 0, "at least 1; --eval-every -1 turns validation off")
+    want("keep_last", args.keep_last > 0 or args.keep_last == -1, "at least 1, or -1 to keep all")
+    for flag, given in (("--resume", args.resume), ("--resume-from-step", args.resume_from_step >= 0)):
+        if args.overwrite and given:
+            parser.error(f"--overwrite deletes what {flag} would go on with: give one of the two")
+    if args.resume and args.resume_from_step >= 0:
+        parser.error("--resume goes on from the last step and --resume-from-step from another one: give one of the two")
 
 
 def rows_or_auto(text: str) -> int | str:
@@ -105,6 +134,7 @@ class Progress:
     """What a resumed loop needs beside weights, optimizer and loader. The loop draws no random numbers."""
 
     step: int = 0  # optimizer steps done
+    tokens: int = 0
     seconds: float = 0.0  # of training, without evaluations
     smooth_total: float = 0.0  # of train_log.SmoothLoss
     val_bpb: float | None = None
@@ -146,25 +176,31 @@ def choose_pattern(args, kernel: str, inherited: dict | None = None) -> str:
 
 def print_dry_run(args) -> None:
     """The plan, and what it takes. Nothing is built, written or downloaded."""
-    from nanochat.fitting import corrected_rows, estimated_rows
-    from nanochat.hardware import ASSUMED_MFU, estimate_cost, estimate_seconds, known_device, parse_device
+    from nanochat.checkpoint_manager import read_config
+    from nanochat.fitting import CPU_TOKENS, MOST_ROWS, corrected_rows, estimated_rows
+    from nanochat.hardware import ASSUMED_MFU, estimate_cost, estimate_seconds, parse_device
     from nanochat.scaling import memory_estimate
     from nanochat.tokenizer import get_tokenizer, tokenizer_dir
 
-    has_tokenizer = tokenizer_dir(args.dataset).exists()
-    vocab_size = get_tokenizer(args.dataset).get_vocab_size() if has_tokenizer else 32768
-    count, device = device_at_hand(args) if args.dry_run == "here" else parse_device(args.dry_run)
-    gpu = known_device(device.name) is not None
-    plan = make_run_plan(args, vocab_size, choose_pattern(args, "flex" if gpu else "cpu"))
-    how = {"compute_bytes": 2, "activation_checkpointing": args.activation_checkpointing, "logits_chunked": not gpu}
+    count, device, compute_bytes, kernel = device_at_hand(args) if args.dry_run == "here" else (*parse_device(args.dry_run), 2, "flex")
+    if args.fp8 and not device.fp8_flops:
+        raise UserError(f"--fp8: {device.name} has no float8 products; leave --fp8 out")
+    inherited = read_config("base", *parse_init_from(args.init_from)) if args.init_from else None
+    has_tokenizer = inherited is None and tokenizer_dir(args.dataset).exists()
+    vocab_size = inherited["vocab_size"] if inherited else get_tokenizer(args.dataset).get_vocab_size() if has_tokenizer else 32768
+    plan = make_run_plan(args, vocab_size, choose_pattern(args, kernel, inherited), inherited)
+    on_cpu = kernel in ("cpu", "sdpa")
+    most = max(1, CPU_TOKENS // plan.sequence_len) if on_cpu else MOST_ROWS
     if args.device_batch_size == "auto":
-        rows = estimated_rows(plan, count, device.memory, 2, args.activation_checkpointing, not gpu)
+        rows = estimated_rows(plan, count, device.memory, compute_bytes, args.activation_checkpointing, on_cpu, most)
     else:
         rows = corrected_rows(args.device_batch_size, plan, count)
-    memory, seconds = memory_estimate(plan, rows, count, **how), estimate_seconds(plan.total_flops, device, count)
+    memory = memory_estimate(plan, rows, count, compute_bytes, args.activation_checkpointing, on_cpu)
+    seconds = estimate_seconds(plan.total_flops, device, count)
     cost = estimate_cost(seconds, device, count)
     print(plan.describe())
-    print(f"tokenizer of {args.dataset}: {'found' if has_tokenizer else 'not there yet; a vocabulary of 32,768 is assumed'}")
+    if not inherited:
+        print(f"tokenizer of {args.dataset}: {'found' if has_tokenizer else 'not there yet; a vocabulary of 32,768 is assumed'}")
     print(f"\nestimates for {count} × {device.name}, {rows} rows of {plan.sequence_len:,} tokens at a time on each")
     for name, size in memory.items():
         print(f"  {name.replace('_', ' '):<18}{size / 2**30:10.2f} GiB" + (f" of {device.memory / 2**30:.1f}" if name == "total" else ""))
@@ -176,17 +212,24 @@ def print_dry_run(args) -> None:
 
 
 def device_at_hand(args):
-    """(number of ranks, what each computes on); a device that no table knows is measured for a second."""
+    """(number of ranks, what each computes on, bytes of a number there, the attention kernel). A device that no table knows is measured for a
+    second. The kernel is a guess: to be sure would be to build it."""
     import torch
 
     from nanochat.common import autodetect_device_type, compute_dtype
     from nanochat.hardware import Device, free_memory, known_device, measure_peak_flops
 
     device = torch.device(args.device_type or autodetect_device_type())
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"this machine's {device.type}"
-    measured = Device(name, 0.0, 0.0, free_memory(device), None, 0.0)
-    known = known_device(name) if device.type == "cuda" else None
-    return int(os.environ.get("WORLD_SIZE", 1)), known or measured._replace(peak_flops=measure_peak_flops(device, compute_dtype(device)))
+    ranks, dtype = int(os.environ.get("WORLD_SIZE", 1)), compute_dtype(device)
+    compute_bytes = torch.finfo(dtype).bits // 8
+    if device.type == "cuda":
+        name, kernel = torch.cuda.get_device_name(device), "flex"
+        if known := known_device(name):
+            return ranks, known, compute_bytes, kernel
+    else:
+        name, kernel = f"this machine's {device.type}", "cpu" if dtype == torch.bfloat16 and shutil.which(os.environ.get("CXX", "g++")) else "sdpa"
+    share = free_memory(device) // (1 if device.type == "cuda" else ranks)
+    return ranks, Device(name, measure_peak_flops(device, dtype), 0.0, share, None, 0.0), compute_bytes, kernel
 
 
 # --- pieces of the run -----------------------------------------------------------------------------------------------
@@ -237,17 +280,31 @@ def resumed_choices(wish: dict, meta: dict, plan, world_size: int) -> dict:
     return wish
 
 
+def print_changes(before: dict, now: dict) -> None:
+    """Which flags of the optimization are others than when the run was saved. That is allowed, but should not go unseen."""
+    names = [
+        name for name in now if name.endswith(("_lr", "_frac", "_ratio", "_decay")) or name in ("total_batch_size", "num_iterations", "warmup_steps")
+    ]
+    changed = [f"--{name.replace('_', '-')} was {before[name]} and is {now[name]}" for name in names if name in before and before[name] != now[name]]
+    if changed:
+        print0(f"changed since it was saved: {'; '.join(changed)}")
+
+
 def compile_model(model, plan, wish: str, device, peak: float) -> bool:
     """On a GPU the whole model becomes one graph. On a CPU it is the blocks, which are alike and compile in a third of the time."""
-    seconds = plan.total_flops / peak / 0.4
-    wanted = wish == "on" or (wish == "auto" and (device.type == "cuda" or (device.type == "cpu" and seconds > COMPILE_SECONDS)))
-    if not wanted or (wish == "auto" and device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None):
-        return False
-    if device.type == "cuda":
+    from nanochat import cpu_kernels
+
+    if device.type == "cpu":
+        has_compiler = cpu_kernels.library("loss") is not None
+        if wish == "on" and not has_compiler:
+            raise UserError("--compile on: no C++ compiler works here; install g++ (or name yours in CXX), or leave --compile out")
+        if wish == "on" or (wish == "auto" and has_compiler and plan.total_flops / (0.4 * peak) > COMPILE_SECONDS):
+            model.compile_blocks()
+            return True
+    elif wish == "on" or (wish == "auto" and device.type == "cuda"):
         model.compile(dynamic=False)
-    else:
-        model.compile_blocks()
-    return True
+        return True
+    return False
 
 
 def set_schedule(optimizer, step: int, plan, args) -> float:
@@ -263,16 +320,16 @@ def set_schedule(optimizer, step: int, plan, args) -> float:
     return multiplier
 
 
-def mean_over_ranks(loss, stopping: bool, compute: Compute) -> tuple[float, bool]:
-    """The loss of the whole step, and whether any rank was asked to stop: one exchange, one wait for the device."""
+def agree(loss, stop_signal: int, compute: Compute) -> tuple[float, int]:
+    """The loss of the whole step, and the signal to stop that any rank got. This is where the device is waited for."""
     import torch
     import torch.distributed as dist
 
-    both = torch.stack([loss.detach().float(), torch.tensor(float(stopping), device=compute.device)])
+    mean, number = loss.detach().float() / compute.world_size, torch.tensor(stop_signal, device=compute.device)
     if compute.ddp:
-        dist.all_reduce(both)
-    total, stops = both.tolist()
-    return total / compute.world_size, stops > 0
+        dist.all_reduce(mean)
+        dist.all_reduce(number, dist.ReduceOp.MAX)
+    return mean.item(), int(number)
 
 
 def rescale_after(finite: bool, progress: Progress) -> None:
@@ -309,7 +366,8 @@ def due(every: int, step: int) -> bool:
 
 def main(args: argparse.Namespace) -> int:
     if args.dry_run is not None:
-        print_dry_run(args)
+        if os.environ.get("RANK", "0") == "0":
+            print_dry_run(args)
         return 0
     started = time.perf_counter()
     import torch
@@ -318,7 +376,7 @@ def main(args: argparse.Namespace) -> int:
     from nanochat import resuming
     from nanochat.common import compute_cleanup, compute_dtype, compute_init
     from nanochat.dataloader import LoaderState, pretrain_batches
-    from nanochat.fitting import corrected_rows, largest_rows, row_choices
+    from nanochat.fitting import corrected_rows, largest_rows, row_choices, smallest
     from nanochat.flash_attention import best_kernel
     from nanochat.fp8 import check_fp8, check_fp8_tokens, convert_to_fp8
     from nanochat.gpt import GPTConfig
@@ -335,7 +393,8 @@ def main(args: argparse.Namespace) -> int:
         check_fp8(device, args.fp8_recipe, compute_dtype(device))
     inherited = weights = None
     if args.init_from:
-        source, tokenizer, _ = checkpoints.load_model("base", "cpu", "train", *parse_init_from(args.init_from))
+        source_tag, source_step = parse_init_from(args.init_from)
+        source, tokenizer, _ = checkpoints.load_model("base", "cpu", "train", source_tag, source_step)
         inherited, weights = dataclasses.asdict(source.config), source.state_dict()
     else:
         tokenizer = get_tokenizer(args.dataset)
@@ -343,12 +402,14 @@ def main(args: argparse.Namespace) -> int:
     plan = make_run_plan(args, vocab_size, choose_pattern(args, best_kernel(device, compute_dtype(device)), inherited), inherited)
     tag = check_name("--model-tag", args.model_tag or f"d{plan.depth}")
     directory = checkpoints.checkpoints_dir("base") / tag
+    if args.init_from and tag == source_tag:
+        raise UserError(f"--init-from {args.init_from}: the new run would write into the folder of that model; give it another (--model-tag NAME)")
     resume_step = resuming.step_to_resume(directory, plan.num_iterations, args.resume == "auto", args.resume_from_step, args.overwrite)
     if resume_step is not None:
         meta = resuming.read_run(directory, resume_step)
         if args.window_pattern == "auto":  # what was chosen on one machine holds on another
             plan = make_run_plan(args, vocab_size, meta["model_config"]["window_pattern"], inherited)
-        if resume_step >= plan.num_iterations:
+        if resume_step > plan.num_iterations or (resume_step == plan.num_iterations and resuming.is_finished(directory, resume_step)):
             print0(f"{directory} is finished: step {resume_step} of {plan.num_iterations}")
             compute_cleanup()
             return 0
@@ -361,6 +422,7 @@ def main(args: argparse.Namespace) -> int:
     row_choices(plan, world_size)  # raises if the batch cannot be divided
     for split in ("train", "val"):
         pretrain_batches(tokenizer, args.dataset, 1, T, split, compute, prefetch=False)  # looks at the data and returns
+    lock = resuming.lock_run(directory) if compute.rank == 0 else None
     print0(plan.describe())
 
     # The model and where it stands
@@ -376,11 +438,12 @@ def main(args: argparse.Namespace) -> int:
     if resume_step is not None:
         optimizer.load_shards(shards)
         print0(f"going on from step {resume_step} of {plan.num_iterations} in {directory}")
+        print_changes(meta["user_config"], vars(args))
         shards = weights = None  # they are in the model and the optimizer now
     if args.fp8:
         print0(f"float8 in {convert_to_fp8(model, args.fp8_recipe)} layers")
     model.activation_checkpointing = args.activation_checkpointing
-    peak = peak_flops(device, model.compute_dtype)
+    peak = smallest(peak_flops(device, model.compute_dtype), compute)
     compiled = compile_model(model, plan, wish["compile"], device, peak)
     rows = largest_rows(model, plan, compute) if wish["rows"] == "auto" else corrected_rows(wish["rows"], plan, world_size)
     if args.fp8:
@@ -393,10 +456,12 @@ def main(args: argparse.Namespace) -> int:
     token_bytes = tokenizer.token_bytes(device)
     if args.overwrite:
         resuming.delete_run(directory, compute)
+    if resume_step is not None and compute.rank == 0:
+        resuming.set_aside_later(directory, resume_step)
     log = TrainLog(directory, compute.rank != 0, args.run, {**vars(args), **plan._asdict()}, progress.step)
     smooth = SmoothLoss(total=progress.smooth_total, steps=progress.step)
     parameters = list(model.parameters())
-    stop, stopping, saved_step, this_session = StopSignal(), False, resume_step, 0
+    stop, stopping, saved_step, this_session = StopSignal(), 0, resume_step, 0
     first_step_seconds = steady_seconds = 0.0
     samples: dict[str, str] = {}
 
@@ -422,6 +487,8 @@ def main(args: argparse.Namespace) -> int:
         progress.min_val_bpb = min(progress.val_bpb, progress.min_val_bpb if progress.min_val_bpb is not None else math.inf)
         print0(f"step {progress.step:05d} validation bits per byte: {progress.val_bpb:.6f}")
         log.write(step=progress.step, val_bpb=progress.val_bpb)
+        if saved_step == progress.step and compute.rank == 0:  # it was saved before this was known
+            resuming.update_meta(directory, progress.step, val_bpb=progress.val_bpb, progress=dataclasses.asdict(progress))
 
     while True:
         # Save first: evaluation may fail or run out of time, and the work should be on disk by then
@@ -450,7 +517,7 @@ def main(args: argparse.Namespace) -> int:
             loss += micro_loss.detach()
         if progress.loss_scale != 1:
             torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], 1 / progress.loss_scale)
-        loss, stopping = mean_over_ranks(loss, stop.number != 0, compute)  # this waits for the device
+        loss, stopping = agree(loss, stop.number, compute)
         finite = gradients_finite(parameters, device, world_size) and math.isfinite(loss)
         if finite:
             optimizer.step()
@@ -469,6 +536,7 @@ def main(args: argparse.Namespace) -> int:
         # What the step was like
         this_session += 1
         progress.step += 1
+        progress.tokens += plan.total_batch_size
         progress.seconds += seconds
         smooth_loss = smooth.update(loss)
         progress.smooth_total = smooth.total
@@ -490,20 +558,20 @@ def main(args: argparse.Namespace) -> int:
 
     done = progress.step == plan.num_iterations
     steady_rate = plan.total_batch_size * (this_session - 1) / steady_seconds if steady_seconds else None
-    if done and compute.rank == 0:
-        resuming.update_meta(directory, progress.step, val_bpb=progress.val_bpb, progress=dataclasses.asdict(progress))
     log.finish(stage="base_train", model_tag=tag, finished=done, depth=plan.depth, parameters=plan.counts["total"], steps=progress.step,
-               tokens=progress.step * plan.total_batch_size, flops=progress.step * plan.total_batch_size * plan.flops_per_token,
+               tokens=progress.tokens, flops=progress.tokens * plan.flops_per_token,
                train_loss=smooth.value, val_bpb=progress.val_bpb, min_val_bpb=progress.min_val_bpb, seconds=progress.seconds,
                first_step_seconds=first_step_seconds, tokens_per_second=steady_rate,
                peak_memory=peak_memory(device), dtype=str(model.compute_dtype)[6:], device=device.type,
                world_size=world_size, samples=samples)  # fmt: skip
-    log.close()
-    batches.close()
-    compute_cleanup()
     if not done:
         print0(f"stopped at step {progress.step}; `--resume auto` goes on from there")
-    return 0 if done else stop.exit_code
+    log.close()
+    batches.close()
+    if lock is not None:
+        lock.close()
+    compute_cleanup()
+    return 0 if done else 128 + stopping
 
 
 if __name__ == "__main__":

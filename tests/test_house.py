@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "optim": {"common"},
     "loss_eval": {"common"},
     "checkpoint_manager": {"common", "gpt", "tokenizer"},
-    "resuming": {"checkpoint_manager", "common"},
+    "resuming": {"checkpoint_manager", "common", "train_log"},
 }
 # Calls that may stand at the top level of a module: they make a constant out of constants.
 PURE_CALLS = {"re.compile", "frozenset", "dict.fromkeys", "set", "tuple", "Path"}

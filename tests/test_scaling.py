@@ -85,7 +85,7 @@ def test_odd_sizes_by_hand():
 @pytest.mark.parametrize(
     ("depth", "aspect_ratio", "head_dim", "expected"),
     [(1, 64, 128, (128, 1)), (2, 64, 128, (128, 1)), (3, 64, 128, (256, 2)), (20, 64, 128, (1280, 10)), (13, 64, 128, (896, 7)),
-     (4, 64, 64, (256, 4)), (4, 1, 2, (4, 2)), (4, 100, 128, (512, 4))],
+     (4, 64, 64, (256, 4)), (4, 6, 2, (24, 12)), (4, 100, 128, (512, 4))],
 )  # fmt: skip
 def test_dimensions(depth, aspect_ratio, head_dim, expected):
     assert dimensions(depth, aspect_ratio, head_dim) == expected

@@ -131,8 +131,8 @@ class FakeWandb:
     def log(self, record, step):
         self.calls.append(("log", record, step))
 
-    def finish(self, exit_code):
-        self.calls.append(("finish", exit_code))
+    def finish(self):
+        self.calls.append(("finish",))
 
 
 @pytest.fixture
@@ -149,11 +149,11 @@ def test_what_wandb_hears(tmp_path, wandb):
     log = TrainLog(tmp_path, silent=False, run="mine", config={"depth": 4})
     log.write(step=7, loss=1.5)
     log.finish(val_bpb=1.0)
-    log.close(failed=True)
+    log.close()
     assert wandb.calls == [
         ("init", {"project": "nanochat", "name": "mine", "config": {"depth": 4}, "mode": "offline"}),
         ("log", {"loss": 1.5}, 7),
-        ("finish", 1),
+        ("finish",),
     ]
     assert wandb.summary == {"val_bpb": 1.0} and lines(tmp_path) == [{"step": 7, "loss": 1.5}]
 
