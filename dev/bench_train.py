@@ -287,7 +287,7 @@ def main(args: argparse.Namespace) -> None:
             ours = report[size] = measured(size, args.steps, cache)
             mfu = ours["tokens"] * ours["flops"] / ours["step"] / ours["peak"]
             print(f"{size}: {ours['step'] * 1e3:6.0f} ms a step, {ours['tokens'] / ours['step']:8,.0f} tokens/s, {mfu:.1%} of the "
-                  f"{ours['peak'] / 1e12:.2f} TFLOP/s peak, {ours["memory"] / 2**30:.2f} GiB", flush=True)  # fmt: skip
+                  f"{ours['peak'] / 1e12:.2f} TFLOP/s peak, {ours['memory'] / 2**30:.2f} GiB", flush=True)  # fmt: skip
             bar(f"{size}_share_of_peak", mfu, target)
         bar("d6_peak_memory_gib", report["d6"]["memory"] / 2**30, 3.0, more=False)
         if "reference" not in skip:
@@ -295,7 +295,7 @@ def main(args: argparse.Namespace) -> None:
                 plain = report[f"reference-{dtype}"] = measured(f"reference-{dtype}", args.steps, cache)
                 ratio = plain["step"] / report["d6"]["step"]
                 print(
-                    f"plain reference in {dtype}: {plain['step'] * 1e3:6.0f} ms a step ({ratio:.2f} times as long), {plain['memory'] / 2**30:.2f} GiB",
+                    f"plain reference in {dtype}: {plain['step'] * 1e3:6.0f} ms a step ({ratio:.2f} times), {plain['memory'] / 2**30:.2f} GiB",
                     flush=True,
                 )
                 bar(f"d6_times_faster_than_plain_{dtype}", ratio, target)
