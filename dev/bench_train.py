@@ -23,7 +23,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from nanochat.common import ArgumentParser, Compute, compute_init
+from nanochat.common import HUGE_PAGES, ArgumentParser, Compute, compute_init
 from nanochat.dataloader import pretrain_batches
 from nanochat.flash_attention import attention
 from nanochat.gpt import GPT, GPTConfig
@@ -249,7 +249,7 @@ VARIANTS = {
 
 def measured(variant: str, steps: int, environment: dict[str, str]) -> dict:
     command = [sys.executable, "-m", "dev.bench_train", "--variant", variant, "--steps", str(steps)]
-    result = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True)
+    result = subprocess.run(command, env={**os.environ, **HUGE_PAGES, **environment}, capture_output=True, text=True)
     if result.returncode:
         sys.exit(f"{variant} failed:\n{result.stderr}")
     return json.loads(result.stdout.splitlines()[-1])

@@ -21,6 +21,7 @@ DEFAULT_DATASET = "climbmix"
 DTYPE_NAMES = {"bfloat16": "bfloat16", "bf16": "bfloat16", "float16": "float16", "fp16": "float16", "float32": "float32", "fp32": "float32"}
 
 
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)  # errors, but not of ours
 
 # --- errors and messages ---------------------------------------------------------------------------------------------
@@ -214,6 +215,15 @@ def _keep_freed_memory() -> None:
         libc.mallopt(trim_threshold, 2**31 - 1)
     except (OSError, AttributeError):  # another libc: it works as well, a little slower
         pass
+
+
+def restart_with_huge_pages() -> None:
+    """Have glibc ask for pages of 2 MB, which makes training on a CPU a few per cent faster. It asks only if told so before the process begins, so
+    the process begins again, at once and with the same arguments. For the `if __name__ == "__main__"` of a script that trains."""
+    wanted = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if "GLIBC_TUNABLES" in os.environ or not wanted.exists() or "[never]" in wanted.read_text():
+        return
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **HUGE_PAGES})
 
 
 def compute_cleanup() -> None:

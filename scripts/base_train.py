@@ -18,7 +18,17 @@ import shutil
 import sys
 import time
 
-from nanochat.common import ArgumentParser, Compute, StopSignal, UserError, add_dataset_argument, check_name, friendly_errors, print0
+from nanochat.common import (
+    ArgumentParser,
+    Compute,
+    StopSignal,
+    UserError,
+    add_dataset_argument,
+    check_name,
+    friendly_errors,
+    print0,
+    restart_with_huge_pages,
+)
 
 # torch takes seconds to import: functions that need it import it, so that --help and wrong flags are answered at once.
 
@@ -576,4 +586,6 @@ def main(args: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     with friendly_errors():
-        sys.exit(main(parse_args()))
+        arguments = parse_args()
+        restart_with_huge_pages()
+        sys.exit(main(arguments))
