@@ -8,7 +8,7 @@ from nanochat import cpu_kernels
 
 SOFTCAP = 15.0
 LOGITS_ROWS, GRADIENT_ROWS = 1024, 256  # on a CPU, the number of rows at which the products for logits and for the gradient to x are fastest
-CHUNK_BYTES = {"cpu": 256 << 20, "cuda": 512 << 20}  # of logits held at a time for one product with all their rows
+CHUNK_BYTES = {"cpu": 128 << 20, "cuda": 512 << 20}  # of logits held at a time for one product with all their rows
 PLAIN_BYTES = {"cpu": 0, "cuda": 8 << 30}  # float32 logits of up to this size are simply materialised: compiled as one, that is the faster way
 
 
