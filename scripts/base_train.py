@@ -302,13 +302,21 @@ def print_changes(before: dict, now: dict) -> None:
 
 def compile_model(model, plan, wish: str, device, peak: float) -> bool:
     """On a GPU the whole model becomes one graph. On a CPU it is the blocks, which are alike and compile in a third of the time."""
+    import torch
+
     from nanochat import cpu_kernels
 
     if device.type == "cpu":
-        has_compiler = cpu_kernels.library("loss") is not None
-        if wish == "on" and not has_compiler:
-            raise UserError("--compile on: no C++ compiler works here; install g++ (or name yours in CXX), or leave --compile out")
-        if wish == "on" or (wish == "auto" and has_compiler and plan.total_flops / (0.4 * peak) > COMPILE_SECONDS):
+        spaced = " " in torch.__file__  # torch does not quote its own folder when it calls the compiler
+        can = cpu_kernels.library("loss") is not None and not spaced
+        if wish == "on" and not can:
+            why = (
+                "torch cannot compile in a folder with a space in its name"
+                if spaced
+                else "no C++ compiler works here; install g++, or name yours in CXX"
+            )
+            raise UserError(f"--compile on: {why}; or leave --compile out")
+        if wish == "on" or (wish == "auto" and can and plan.total_flops / (0.4 * peak) > COMPILE_SECONDS):
             model.compile_blocks()
             return True
     elif wish == "on" or (wish == "auto" and device.type == "cuda"):
