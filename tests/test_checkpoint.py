@@ -40,7 +40,7 @@ def plain(monkeypatch, tmp_path):
     """A base dir of its own; float32 and no compiled kernels, so that nothing but checkpoints is written; one thread, the tensors are small."""
     monkeypatch.setenv("NANOCHAT_BASE_DIR", str(tmp_path))
     monkeypatch.setenv("NANOCHAT_DTYPE", "float32")
-    monkeypatch.setattr("nanochat.cpu_kernels.library", lambda: None)
+    monkeypatch.setattr("nanochat.cpu_kernels.library", lambda name: None)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -553,7 +553,7 @@ def test_an_upstream_checkpoint_is_loaded(tmp_path):
     with pytest.raises(UserError, match=r"ranks \[0, 2\]"):
         load_checkpoint(directory, 100, load_optimizer=True)
     os.truncate(directory / "model_000100.pt", 5000)
-    with pytest.raises(UserError, match=r"model_000100.pt has 5,000 bytes and is not a whole file.*no other is whole"):
+    with pytest.raises(UserError, match=r"model_000100.pt has 5,000 bytes and is not a whole file.*No step there is whole"):
         load_model("base", "cpu", "eval", model_tag="d2", step=100)
 
 
