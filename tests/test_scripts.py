@@ -99,9 +99,10 @@ def run_recipe(name: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
 def test_recipe_for_laptops(tmp_path):
     """runs/runcpu.sh, small; and once more, when there is little left to do."""
     for _ in range(2):
-        result = run_recipe("runcpu.sh", ROOT, SKIP_SETUP="1", NANOCHAT_BASE_DIR=str(tmp_path), MEGABYTES="0.5", VOCAB_SIZE="600")
+        result = run_recipe("runcpu.sh", ROOT, SKIP_SETUP="1", NANOCHAT_BASE_DIR=str(tmp_path), MEGABYTES="0.5", VOCAB_SIZE="600", STEPS="2")
         assert result.returncode == 0, result.stderr
     assert "are in" in result.stdout  # the corpus was not made again
+    assert "is finished: step 2 of 2" in result.stdout
     assert (tmp_path / "tokenizer_tinyworld" / "tokenizer.json").exists()
 
 
