@@ -33,7 +33,7 @@ from nanochat.dataloader import pretrain_batches
 from nanochat.fitting import MEMORY_SHARE, largest_rows
 from nanochat.flash_attention import attention, best_kernel
 from nanochat.fp8 import RECIPES, check_fp8, check_fp8_tokens, convert_to_fp8
-from nanochat.gpt import GPT, GPTConfig
+from nanochat.gpt import GPT, GPTConfig, new_model
 from nanochat.hardware import free_memory, peak_flops, peak_memory
 from nanochat.optim import MuonAdamW, gradients_finite
 from nanochat.scaling import Plan, make_plan
@@ -109,13 +109,9 @@ def config_of(plan: Plan) -> GPTConfig:
     return GPTConfig(plan.sequence_len, plan.vocab_size, plan.depth, plan.n_head, plan.n_kv_head, plan.n_embd, plan.window_pattern)
 
 
-def new_model(config: GPTConfig, device: torch.device) -> GPT:
-    with torch.device("meta"):
-        model = GPT(config)
-    model.to_empty(device=device)
+def seeded_model(config: GPTConfig, device: torch.device) -> GPT:
     torch.manual_seed(42)
-    model.init_weights()
-    return model
+    return new_model(config, device)
 
 
 def compile_model(model: GPT, device: torch.device) -> None:
@@ -199,7 +195,7 @@ def text_batches(device: torch.device) -> Iterator:
 def time_kernel(kernel: str, device: torch.device, size: Size) -> dict:
     require(kernel, device)
     plan = plan_of(size, size.batch)
-    model = new_model(config_of(plan), device)
+    model = seeded_model(config_of(plan), device)
     model.kernel = kernel
     compile_model(model, device)
     return train(model, plan, size.rows, text_batches(device), size.steps, size.uncounted)
@@ -209,7 +205,7 @@ def time_fp8(recipe: str, device: torch.device, size: Size) -> dict:
     check_fp8(device, recipe, torch.bfloat16)
     check_fp8_tokens(size.rows * size.T)
     plan = plan_of(size, size.batch)
-    model = new_model(config_of(plan), device)
+    model = seeded_model(config_of(plan), device)
     layers = convert_to_fp8(model, recipe)
     compile_model(model, device)
     return {**train(model, plan, size.rows, text_batches(device), size.steps, size.uncounted), "layers": layers}
@@ -218,7 +214,7 @@ def time_fp8(recipe: str, device: torch.device, size: Size) -> dict:
 def time_auto(device: torch.device, size: Size) -> dict:
     """--device-batch-size auto: what it finds, how long it looks, and what real steps with it take."""
     plan = plan_of(size, size.auto_batch)
-    model = new_model(config_of(plan), device)
+    model = seeded_model(config_of(plan), device)
     compile_model(model, device)
     begin = time.perf_counter()
     rows = largest_rows(model, plan, Compute(False, 0, 0, 1, device))
@@ -253,7 +249,7 @@ def liven(model: GPT) -> None:
 
 def build_as(dtype: str, config: GPTConfig, device: torch.device) -> GPT:
     os.environ["NANOCHAT_DTYPE"] = dtype
-    return new_model(config, device)
+    return seeded_model(config, device)
 
 
 def random_tokens(config: GPTConfig, rows: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -342,7 +338,7 @@ def check_muon(device: torch.device, size: Size) -> dict:
     """Three steps of the compiled optimizer against three of the plain one, relative to how far the weights went."""
     ends = []
     for compiled in (False, True):
-        model = new_model(small_config(size), device)
+        model = seeded_model(small_config(size), device)
         before = {name: p.detach().float().clone() for name, p in model.named_parameters()}
         optimizer = MuonAdamW(model.param_groups(), compile=compiled and device.type == "cuda")
         generator = torch.Generator().manual_seed(3)
@@ -358,7 +354,7 @@ def check_muon(device: torch.device, size: Size) -> dict:
 def check_checkpointing(device: torch.device, size: Size) -> dict:
     config, results = small_config(size), []
     for on in (True, False):  # in this order, since a CPU knows only the peak since the beginning
-        model = new_model(config, device)
+        model = seeded_model(config, device)
         liven(model)
         model.activation_checkpointing = on
         compile_model(model, device)

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from nanochat.common import HUGE_PAGES, ArgumentParser, Compute, compute_init
 from nanochat.dataloader import pretrain_batches
 from nanochat.flash_attention import attention
-from nanochat.gpt import GPT, GPTConfig
+from nanochat.gpt import GPT, GPTConfig, new_model
 from nanochat.hardware import peak_memory
 from nanochat.head_loss import head_loss
 from nanochat.optim import MuonAdamW, gradients_finite
@@ -158,11 +158,7 @@ def square_peak() -> float:
 def build_ours(size: str) -> tuple[GPT, GPTConfig, int]:
     config, rows = GPTConfig(**SIZES[size]), ROWS
     compute_init("cpu")
-    with torch.device("meta"):
-        model = GPT(config)
-    model.to_empty(device="cpu")
-    model.init_weights()
-    return model, config, rows
+    return new_model(config, "cpu"), config, rows
 
 
 def run_ours(size: str, steps: int) -> dict:

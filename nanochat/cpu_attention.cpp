@@ -11,14 +11,12 @@
 
 namespace c10 {
 struct BFloat16;
-enum class ScalarType : int8_t;
 }  // namespace c10
 
 namespace at::native::cpublas {  // of ATen/native/CPUBlas.h, whose inclusion would take half a minute to compile
 void brgemm(int64_t M, int64_t N, int64_t K, int64_t ld_a, int64_t ld_b, int64_t ld_c, bool add_c, const c10::BFloat16* A, const c10::BFloat16* B,
             float* C, bool is_vnni);
 void brgemm_release(bool is_vnni);
-bool could_pack(c10::ScalarType type);
 }  // namespace at::native::cpublas
 
 namespace {
@@ -221,7 +219,20 @@ struct Backward {
 
 }  // namespace
 
-extern "C" int attention_usable() { return at::native::cpublas::could_pack(c10::ScalarType(15)); }  // 15 is BFloat16
+// Does brgemm work here? It says no by an exception.
+extern "C" int attention_usable() {
+#ifdef __AVX512BF16__
+    try {
+        const bf16 zeros[32 * 32] = {};
+        float out[32 * 32];
+        product(32, 32, 32, zeros, 32, zeros, 32, out, 32);
+        at::native::cpublas::brgemm_release(true);
+        return 1;
+    } catch (...) {
+    }
+#endif
+    return 0;
+}
 
 extern "C" void attention_forward(const bf16* q, const bf16* k, const bf16* v, bf16* y, float* inverse_sums, int64_t B, int64_t T, int64_t H, int64_t K,
                                   int64_t D, int64_t window) {

@@ -98,8 +98,17 @@ class Block(nn.Module):
         return x + self.mlp(norm(x))
 
 
+def new_model(config: GPTConfig, device: torch.device | str) -> "GPT":
+    """A model before its first step. Built on the meta device, where it costs nothing, and filled where it is to stay."""
+    with torch.device("meta"):
+        model = GPT(config)
+    model.to_empty(device=device)
+    model.init_weights()
+    return model
+
+
 class GPT(nn.Module):
-    """Built on the meta device, where it costs nothing: `with torch.device("meta"): GPT(config)`, then `to_empty(device=…)` and `init_weights()`."""
+    """Its constructor only says what there is; see new_model."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()

@@ -252,18 +252,6 @@ def parse_init_from(text: str) -> tuple[str, int | None]:
     return check_name("--init-from", tag), int(step) if colon else None
 
 
-def new_model(config, compute: Compute):
-    import torch
-
-    from nanochat.gpt import GPT
-
-    with torch.device("meta"):  # no memory is spent before the device is known
-        model = GPT(config)
-    model.to_empty(device=compute.device)
-    model.init_weights()
-    return model
-
-
 def build_optimizer(model, plan, args, compute: Compute):
     import torch
 
@@ -300,8 +288,9 @@ def print_changes(before: dict, now: dict) -> None:
         print0(f"changed since it was saved: {'; '.join(changed)}")
 
 
-def compile_model(model, plan, wish: str, device, peak: float) -> bool:
-    """On a GPU the whole model becomes one graph. On a CPU it is the blocks, which are alike and compile in a third of the time."""
+def compile_model(model, plan, args, wish: str, device, peak: float) -> bool:
+    """On a GPU the whole model becomes one graph. On a CPU it is the blocks, which are alike and compile in a third of the time. `wish` is what the
+    flag says, or, if that is auto, what a resumed run did; where that is not possible now, the run goes on without."""
     import torch
 
     from nanochat import cpu_kernels
@@ -309,14 +298,14 @@ def compile_model(model, plan, wish: str, device, peak: float) -> bool:
     if device.type == "cpu":
         spaced = " " in torch.__file__  # torch does not quote its own folder when it calls the compiler
         can = cpu_kernels.library("loss") is not None and not spaced
-        if wish == "on" and not can:
+        if args.compile == "on" and not can:
             why = (
                 "torch cannot compile in a folder with a space in its name"
                 if spaced
                 else "no C++ compiler works here; install g++, or name yours in CXX"
             )
             raise UserError(f"--compile on: {why}; or leave --compile out")
-        if wish == "on" or (wish == "auto" and can and plan.total_flops / (0.4 * peak) > COMPILE_SECONDS):
+        if can and (wish == "on" or (wish == "auto" and plan.total_flops / (0.4 * peak) > COMPILE_SECONDS)):
             model.compile_blocks()
             return True
     elif wish == "on" or (wish == "auto" and device.type == "cuda"):
@@ -397,7 +386,7 @@ def main(args: argparse.Namespace) -> int:
     from nanochat.fitting import corrected_rows, largest_rows, row_choices, smallest
     from nanochat.flash_attention import best_kernel
     from nanochat.fp8 import check_fp8, check_fp8_tokens, convert_to_fp8
-    from nanochat.gpt import GPTConfig
+    from nanochat.gpt import GPTConfig, new_model
     from nanochat.hardware import peak_flops, peak_memory
     from nanochat.loss_eval import evaluate_bpb
     from nanochat.optim import gradients_finite
@@ -451,7 +440,7 @@ def main(args: argparse.Namespace) -> int:
         progress = Progress(**meta["progress"])
         loader_state = LoaderState.from_state_dicts(shard["loader"] for shard in shards)
         wish = resumed_choices(wish, meta, plan, world_size)
-    model = checkpoints.build_model(config, weights, device, directory) if weights else new_model(config, compute)
+    model = checkpoints.build_model(config, weights, device, directory) if weights else new_model(config, device)
     optimizer = build_optimizer(model, plan, args, compute)
     if resume_step is not None:
         optimizer.load_shards(shards)
@@ -462,7 +451,7 @@ def main(args: argparse.Namespace) -> int:
         print0(f"float8 in {convert_to_fp8(model, args.fp8_recipe)} layers")
     model.activation_checkpointing = args.activation_checkpointing
     peak = smallest(peak_flops(device, model.compute_dtype), compute)
-    compiled = compile_model(model, plan, wish["compile"], device, peak)
+    compiled = compile_model(model, plan, args, wish["compile"], device, peak)
     rows = largest_rows(model, plan, compute) if wish["rows"] == "auto" else corrected_rows(wish["rows"], plan, world_size)
     if args.fp8:
         check_fp8_tokens(rows * T)

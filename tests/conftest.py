@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,17 @@ def in_small_world(small_world, monkeypatch) -> Path:
 @pytest.fixture(scope="session")
 def tokenizer(small_world) -> Tokenizer:
     return Tokenizer.from_directory(small_world / "tokenizer_tinyworld")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For tests of small tensors, on machines that have other things to do."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -10,11 +10,14 @@ from pathlib import Path
 import hypothesis.strategies as st
 import pytest
 import torch
+from helpers import LargestTensor
 from hypothesis import given, settings
 
 from nanochat import cpu_kernels
 from nanochat.common import cpu_has_bf16
 from nanochat.flash_attention import attention, best_kernel, windows_pay
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -22,15 +25,6 @@ DTYPES = [torch.float32, torch.bfloat16]
 KERNELS = [("cpu", torch.bfloat16), *itertools.product(["sdpa", "flex"], DTYPES)]  # flex is not compiled here and gives way to sdpa
 # Rounded to 8 bits, probabilities, outputs and gradients are off by 1/512 each; a few such errors add up.
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.02}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The tensors are small, and the machine has other things to do."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=KERNELS, ids=lambda pair: f"{pair[0]} {str(pair[1])[6:]}")
@@ -164,22 +158,11 @@ def test_any_shape(B, groups, H_kv, T, D, window, dtype, seed):
 
 def test_time_goes_with_the_window():
     """A short window makes fewer scores, whatever the kernel: counted by what is written."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Counting(TorchDispatchMode):
-        largest = 0
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            result = function(*args, **(kwargs or {}))
-            for x in result if isinstance(result, tuple | list) else [result]:
-                self.largest = max(self.largest, x.numel() if isinstance(x, torch.Tensor) else 0)
-            return result
-
     q, k, v, _ = (x.detach() for x in inputs(1, 1000, 1, 1, 8))
     for window, bound in ((20, 128 * 148), (200, 200 * 400)):
-        with Counting() as seen:
+        with LargestTensor() as seen:
             attention(q, k, v, window, "sdpa")
-        assert 1000 * 8 <= seen.largest <= bound
+        assert 1000 * 8 <= seen.numel <= bound
 
 
 def test_the_operators_are_what_torch_expects():

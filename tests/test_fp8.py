@@ -10,18 +10,11 @@ from nanochat.common import UserError
 from nanochat.fp8 import RECIPES, Float8Linear, check_fp8, convert_to_fp8, scaled_product, to_float8
 from nanochat.gpt import GPT, GPTConfig, Linear
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 E4M3, E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
 STEP = {E4M3: 2**-4, E5M2: 2**-3}  # the largest relative error of rounding to 3 and to 2 bits behind the point
 CONFIG = GPTConfig(sequence_len=64, vocab_size=300, n_layer=3, n_head=2, n_kv_head=1, n_embd=128)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The tensors are small, and the machine has other things to do."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from nanochat.common import Compute, UserError
-from nanochat.gpt import GPT, GPTConfig
+from nanochat.gpt import GPT, GPTConfig, new_model
 from nanochat.scaling import flops_per_token, make_plan, param_counts
 from scripts.base_train import build_optimizer
 
@@ -37,12 +37,8 @@ def like(config: GPTConfig, **changes) -> GPTConfig:
 
 def fresh(config: GPTConfig) -> GPT:
     """As it is before the first step."""
-    with torch.device("meta"):
-        model = GPT(config)
-    model.to_empty(device=CPU)
     torch.manual_seed(0)
-    model.init_weights()
-    return model
+    return new_model(config, CPU)
 
 
 @torch.no_grad()

@@ -4,22 +4,15 @@ import math
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from helpers import LargestTensor
 
 from nanochat import cpu_kernels, head_loss
 from nanochat.head_loss import plain_losses
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CHANNELS, VOCAB, PADDED = 24, 100, 128
 COUNTS = [1, 8, 37, 64]  # of rows: one, a whole piece, no multiple of anything, several whole chunks
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The tensors are small, and the machine has other things to do."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=["compiled", "torch"])
@@ -214,25 +207,13 @@ def test_float16_with_its_loss_scale(monkeypatch, route):
         assert (gradient.double() - correct).norm() / correct.norm() < 0.005
 
 
-class Largest(TorchDispatchMode):
-    """Remembers the largest tensor that any operation gave back."""
-
-    numel = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for x in result if isinstance(result, tuple | list) else [result]:
-            self.numel = max(self.numel, x.numel() if isinstance(x, torch.Tensor) else 0)
-        return result
-
-
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_nobody_holds_all_logits(kernels, small_chunks, reduction):
     x, weight, targets = inputs(512)
-    with Largest() as seen:
+    with LargestTensor() as seen:
         head_loss.head_loss(x, weight, targets, VOCAB, reduction).sum().backward()
     assert seen.numel == 512 * CHANNELS  # x itself; 16 rows of logits are 2048 numbers, and the weight has 3072
-    with Largest() as seen:
+    with LargestTensor() as seen:
         plain_losses(x, weight, targets, VOCAB).sum().backward()
     assert seen.numel == 512 * PADDED  # what the other way holds
 

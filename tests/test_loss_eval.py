@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import FORK_TWO
 
 from nanochat.common import UserError
 from nanochat.loss_eval import evaluate_bpb
@@ -116,20 +117,10 @@ def run(rank):
     except UserError:
         return
     raise AssertionError("no text on any rank should have been an error")
-
-children = []
-for rank in range(2):
-    if (child := os.fork()) == 0:
-        try: run(rank)
-        except BaseException: import traceback; traceback.print_exc(); os._exit(1)
-        os._exit(0)
-    children.append(child)
-statuses = [os.waitpid(child, 0)[1] for child in children]
-sys.exit(any(statuses))
 """
 
 
 def test_two_ranks_count_together(tmp_path):
-    code = RANKS.format(tests=str(Path(__file__).parent), folder=tmp_path)
+    code = (RANKS + FORK_TWO).format(tests=str(Path(__file__).parent), folder=tmp_path)
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr

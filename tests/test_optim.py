@@ -14,18 +14,11 @@ import torch.multiprocessing as mp
 from nanochat.common import UserError
 from nanochat.optim import POLAR_EXPRESS, MuonAdamW, gradients_finite, merge_shards
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 ADAMW = {"kind": "adamw", "lr": 0.02, "betas": (0.8, 0.95), "eps": 1e-10, "weight_decay": 0.1}
 MUON = {"kind": "muon", "lr": 0.02, "momentum": 0.95, "ns_steps": 5, "beta2": 0.9, "weight_decay": 0.1}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The tensors are small, and the machine has other things to do."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def parameter(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.nn.Parameter:
