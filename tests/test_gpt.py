@@ -332,7 +332,7 @@ def test_activation_checkpointing_changes_nothing():
     assert_same(gradients(model, loss), expected, 1e-6)
     assert calls == [2] * LONG.n_layer  # once more in backward
     with torch.no_grad():
-        assert torch.equal(model(idx, targets), plain)
+        torch.testing.assert_close(model(idx, targets), plain, rtol=1e-6, atol=0)  # nothing is kept for gradients: sums add up in another order
     assert calls == [3] * LONG.n_layer
 
 
