@@ -53,6 +53,18 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, ke
     return y.transpose(1, 2)
 
 
+def attention_over(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """q (B, T, H, D) over keys and values (B, S, H_kv, D) from a cache; mask (B, T, S) is added to the scores. For a few queries over many keys."""
+    B, T, H, D = q.shape
+    group = H // k.size(2)
+    if group > 1:  # the heads that share keys become further queries: keys need not be repeated
+        q = q.view(B, T, k.size(2), group, D).transpose(2, 3).reshape(B, T * group, k.size(2), D)
+        mask = None if mask is None else mask.repeat_interleave(group, dim=1)
+    y = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in (q, k, v)), attn_mask=None if mask is None else mask[:, None])
+    y = y.transpose(1, 2)  # (B, T·group, H_kv, D)
+    return y.view(B, T, group, -1, D).transpose(2, 3).reshape(B, T, H, D) if group > 1 else y
+
+
 # --- FlashAttention-3 ------------------------------------------------------------------------------------------------
 
 

@@ -62,7 +62,7 @@ class CausalSelfAttention(nn.Module):
         self.c_proj = Linear(config.n_embd, config.n_embd)
         self.ve_gate = Linear(VE_GATE_CHANNELS, self.n_kv_head) if has_value_embedding(layer, config.n_layer) else None
 
-    def forward(self, x: torch.Tensor, ve: torch.Tensor | None, cos_sin: tuple[torch.Tensor, torch.Tensor], window: int, kernel: str) -> torch.Tensor:
+    def forward(self, x, ve: torch.Tensor | None, cos_sin: tuple[torch.Tensor, torch.Tensor], window: int, kernel: str, past=None) -> torch.Tensor:
         B, T, C = x.shape
         q = self.c_q(x).view(B, T, self.n_head, self.head_dim)
         k = self.c_k(x).view(B, T, self.n_kv_head, self.head_dim)
@@ -72,7 +72,7 @@ class CausalSelfAttention(nn.Module):
             v = v + gate.unsqueeze(-1) * ve.view(B, T, self.n_kv_head, self.head_dim)
         # Normed after rotating, so scores are bounded by 1.44·√D; 1.2 each sharpens the softmax
         q, k = norm(rotate(q, *cos_sin)) * 1.2, norm(rotate(k, *cos_sin)) * 1.2
-        y = attention(q, k, v, window, kernel)
+        y = attention(q, k, v, window, kernel) if past is None else past.attend(q, k, v, window, kernel)
         return self.c_proj(y.reshape(B, T, C))
 
 
@@ -92,9 +92,9 @@ class Block(nn.Module):
         self.attn = CausalSelfAttention(config, layer)
         self.mlp = MLP(config)
 
-    def forward(self, x, x0, resid_lambda, x0_lambda, ve, cos_sin, window: int, kernel: str) -> torch.Tensor:
+    def forward(self, x, x0, resid_lambda, x0_lambda, ve, cos_sin, window: int, kernel: str, past=None) -> torch.Tensor:
         x = resid_lambda * x + x0_lambda * x0  # every block sees the embedding again
-        x = x + self.attn(norm(x), ve, cos_sin, window, kernel)
+        x = x + self.attn(norm(x), ve, cos_sin, window, kernel, past)
         return x + self.mlp(norm(x))
 
 
@@ -161,26 +161,45 @@ class GPT(nn.Module):
         device = self.get_device()
         self.compute_dtype = compute_dtype(device)
         self.kernel = best_kernel(device, self.compute_dtype)
-        self.cos, self.sin = self._rotary_tables(device)
+        self.cos, self.sin = self._rotary_tables(device, self.config.sequence_len)
         # Embeddings are the largest tables and are only looked up. float16 has too little range for what the optimizer does to them.
         storage = torch.float32 if self.compute_dtype == torch.float16 else self.compute_dtype
         for embedding in (self.transformer.wte, *self.value_embeds.values()):
             embedding.to(storage)
 
-    def _rotary_tables(self, device: torch.device, base: float = 100_000) -> tuple[torch.Tensor, torch.Tensor]:
+    def _rotary_tables(self, device: torch.device, length: int, base: float = 100_000) -> tuple[torch.Tensor, torch.Tensor]:
         half = self.config.n_embd // self.config.n_head // 2
         frequencies = base ** (-torch.arange(half, dtype=torch.float32, device=device) / half)
-        angles = torch.arange(self.config.sequence_len, dtype=torch.float32, device=device)[:, None] * frequencies
+        angles = torch.arange(length, dtype=torch.float32, device=device)[:, None] * frequencies
         return angles.cos().to(self.compute_dtype)[None, :, None], angles.sin().to(self.compute_dtype)[None, :, None]
+
+    def extend_rotary(self, length: int) -> None:
+        """A cache may go on beyond the rows that the model was trained on."""
+        if length > self.cos.size(1):
+            self.cos, self.sin = self._rotary_tables(self.get_device(), length)
+
+    def for_inference(self) -> "GPT":
+        """A copy with its matrices in the compute dtype, so that they are cast once and not at every use. What needs no cast is shared."""
+        with torch.device("meta"):
+            twin = GPT(self.config)
+        state = {name: p.detach().to(self.compute_dtype) if p.ndim == 2 else p.detach() for name, p in self.state_dict().items()}
+        twin.load_state_dict(state, assign=True)
+        twin.compute_dtype, twin.kernel, twin.cos, twin.sin = self.compute_dtype, self.kernel, self.cos, self.sin
+        return twin.eval().requires_grad_(False)
 
     def get_device(self) -> torch.device:
         return self.transformer.wte.weight.device
 
     # --- forward -----------------------------------------------------------------------------------------------------
 
-    def forward(self, idx: torch.Tensor, targets: torch.Tensor | None = None, *, loss_reduction: str = "mean") -> torch.Tensor:
-        """idx (B, T) -> float32 logits (B, T, vocab_size); with targets (B, T), -1 ignored, the loss: mean, sum or none (B, T)."""
-        x = self.hidden(idx)
+    def forward(self, idx: torch.Tensor, targets: torch.Tensor | None = None, kv_cache=None, loss_reduction: str = "mean") -> torch.Tensor:
+        """idx (B, T) -> float32 logits (B, T, vocab_size); with targets (B, T), -1 ignored, the loss: mean, sum or none (B, T).
+        With a kv_cache (kv_cache.KVCache) the tokens are appended to what its rows hold."""
+        if kv_cache is None:
+            x = self.hidden(idx)
+        else:
+            x = self.hidden(idx, kv_cache.append(idx.size(1)))
+            kv_cache.advance(idx.size(1))
         if targets is None:
             return self.logits(x)
         loss = head_loss(x.view(-1, x.size(-1)), self.lm_head.weight, targets.reshape(-1), self.config.vocab_size, loss_reduction)
@@ -190,20 +209,26 @@ class GPT(nn.Module):
         z = self.lm_head(x)[..., : self.config.vocab_size].float()
         return SOFTCAP * torch.tanh(z / SOFTCAP)
 
-    def hidden(self, idx: torch.Tensor) -> torch.Tensor:
-        """idx (B, T) -> what the head reads (B, T, n_embd)."""
+    def hidden(self, idx: torch.Tensor, append=None) -> torch.Tensor:
+        """idx (B, T) -> what the head reads (B, T, n_embd). `append` is where in a cache the tokens go (kv_cache.Append)."""
         T = idx.size(1)
-        if self.config.sequence_len < T:
+        if append is not None:
+            self.extend_rotary(append.end)
+            cos_sin = append.rotary(self.cos), append.rotary(self.sin)
+        elif self.config.sequence_len < T:
             raise UserError(f"{T} tokens, but this model was built for {self.config.sequence_len}: shorten the text")
-        cos_sin = self.cos[:, :T], self.sin[:, :T]
-        x = x0 = self.embed(idx)
+        else:
+            cos_sin = self.cos[:, :T], self.sin[:, :T]
+        x = x0 = self.embed(idx, append)
         for i, block in enumerate(self.transformer.h):
             ve = self.value_embeds[str(i)](idx).to(x.dtype) if str(i) in self.value_embeds else None
             arguments = (x, x0, self.resid_lambdas[i], self.x0_lambdas[i], ve, cos_sin, self.windows[i], self.kernel)
             if self.activation_checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, *arguments, use_reentrant=False)
-            else:
+            elif append is None:
                 x = block(*arguments)
+            else:
+                x = block(*arguments, append.layer(i))
             if i == self.config.n_layer // 2:
                 kept = x
         return self.back_out(x, kept)
@@ -212,9 +237,12 @@ class GPT(nn.Module):
         """What the middle layers wrote for themselves is taken back."""
         return norm(x - self.backout_lambda.to(x.dtype) * kept)
 
-    def embed(self, idx: torch.Tensor) -> torch.Tensor:
+    def embed(self, idx: torch.Tensor, append=None) -> torch.Tensor:
         """Token embeddings, each smeared with its predecessor's: bigrams for the price of a gate."""
         x = norm(self.transformer.wte(idx).to(self.compute_dtype))
+        if append is not None:  # the first position's predecessor is zero, which changes nothing
+            gate = self.smear_lambda.to(x.dtype) * torch.sigmoid(self.smear_gate(x[..., :SMEAR_CHANNELS]))  # (B, T, 1)
+            return x + gate * append.predecessors(x)
         gate = self.smear_lambda.to(x.dtype) * torch.sigmoid(self.smear_gate(x[:, 1:, :SMEAR_CHANNELS]))  # (B, T-1, 1)
         return torch.cat((x[:, :1], x[:, 1:] + gate * x[:, :-1]), dim=1)
 

@@ -1,0 +1,566 @@
+"""Everything that generates text does it here: samples, evaluations, rollouts, the terminal and the server.
+
+Engine.submit takes a request and gives a stream; Engine.step moves all requests on by one token. A step is: prefill (a piece of) a waiting prompt,
+give rows of the cache to prompts that are ready, run the model once over all rows, choose the next tokens, hand them out, free the rows that are
+finished. So requests come and go at any time (continuous batching, Orca, OSDI 2022), and what a request gets depends on its own prompt, parameters
+and seed, not on its company. generate, generate_batch and generate_many are loops around submit and step.
+"""
+
+import codecs
+import random
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+
+from nanochat.common import UserError
+from nanochat.execution import use_calculator
+from nanochat.gpt import GPT
+from nanochat.kv_cache import Append, KVCache
+from nanochat.tokenizer import Tokenizer, get_tokenizer
+
+PREFILL_TOKENS = {"cpu": 512, "cuda": 8192}  # computed for waiting prompts in one step: the longer, the longer those who are being served wait
+LENGTH_STEP = 256  # a cache grows by this many tokens, and at least by a half
+NUCLEUS = 1024  # among so many likeliest tokens top-p looks first
+
+
+# --- choosing a token ------------------------------------------------------------------------------------------------
+
+
+def choose(logits: torch.Tensor, requests: Sequence["Request"], uniforms: Sequence[float]) -> list[int]:
+    """The next token for each row of logits (n, V), by its request's parameters and a random number in [0, 1)."""
+    kinds: dict[tuple, list[int]] = {}
+    for i, request in enumerate(requests):
+        kinds.setdefault(("greedy",) if request.temperature == 0 else (request.top_k, request.top_p < 1), []).append(i)
+    chosen = torch.empty(len(requests), dtype=torch.long, device=logits.device)
+    for kind, rows in kinds.items():
+        some = logits if len(rows) == len(requests) else logits[rows]
+        if kind[0] == "greedy":
+            tokens = some.argmax(dim=-1)
+        else:
+            numbers = [[requests[i].temperature, requests[i].top_p, uniforms[i]] for i in rows]
+            temperature, top_p, uniform = torch.tensor(numbers, device=logits.device).split(1, dim=1)  # (rows, 1) each
+            tokens = _sample(some / temperature, kind[0], top_p if kind[1] else None, uniform)
+        if len(kinds) == 1:
+            return tokens.tolist()
+        chosen[rows] = tokens
+    return chosen.tolist()
+
+
+def _sample(logits: torch.Tensor, top_k: int, top_p: torch.Tensor | None, uniform: torch.Tensor) -> torch.Tensor:
+    """One token for each row (n, V): among the top_k likeliest (0: all), of these the fewest with a probability of top_p (n, 1) together."""
+    if top_k == 0 and top_p is None:
+        return _at(torch.softmax(logits, dim=-1), uniform)
+    V = logits.size(-1)
+    values, tokens = logits.topk(min(V, top_k or NUCLEUS), dim=-1)
+    total = (values if top_k else logits).logsumexp(dim=-1, keepdim=True)
+    probabilities = (values - total).exp()
+    if top_p is not None:
+        before = probabilities.cumsum(dim=-1) - probabilities
+        if not top_k and V > NUCLEUS and bool((before[:, -1:] < top_p).any()):  # a flat distribution: the likeliest few are not enough
+            values, tokens = logits.sort(dim=-1, descending=True)
+            probabilities = (values - total).exp()
+            before = probabilities.cumsum(dim=-1) - probabilities
+        probabilities = torch.where(before < top_p, probabilities, 0)
+    return tokens.gather(1, _at(probabilities, uniform)[:, None])[:, 0]
+
+
+def _at(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Where the running sum of the weights (n, V) passes the share `uniform` (n, 1) of all: a sample, for one random number and two passes."""
+    sums = weights.cumsum(dim=-1)
+    return torch.searchsorted(sums, uniform * (1 - 2**-22) * sums[:, -1:], right=True)[:, 0]  # less than 1 also after rounding
+
+
+# --- requests and what becomes of them -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Request:
+    tokens: Sequence[int]
+    num_samples: int = 1
+    max_tokens: int | None = None  # None: as many as the context has room for
+    temperature: float = 1.0  # 0: always the likeliest
+    top_k: int = 0  # 0: off
+    top_p: float = 1.0  # 1: off
+    seed: int = 42
+    stop_tokens: frozenset[int] | None = None  # None: the end of the assistant's turn, and the beginning of another document
+    tools: bool = True  # run the calculator when the model calls it
+
+
+@dataclass
+class Sample:
+    """One answer, as far as it has come. The token that ended it is not part of it."""
+
+    tokens: list[int] = field(default_factory=list)
+    masks: list[int] = field(default_factory=list)  # 1: chosen by the model, 0: forced by a tool
+    finish_reason: str | None = None  # stop, length or cancelled
+    stop_token: int | None = None
+
+
+class Event(NamedTuple):
+    """A token of one of a request's samples. The token that ends a sample is the last event of it."""
+
+    sample: int
+    token: int
+    mask: int
+
+
+class Stream:
+    """What comes of a request. Iterating over it moves the engine on when nothing is there; a server's thread calls take() after each step."""
+
+    def __init__(self, engine: "Engine", request: Request, limit: int):
+        self.engine, self.request, self.limit = engine, request, limit
+        self.samples = [Sample() for _ in range(request.num_samples)]
+        self.events: deque[Event] = deque()
+        self.cancelled = False
+
+    @property
+    def finished(self) -> bool:
+        return all(sample.finish_reason for sample in self.samples)
+
+    def cancel(self) -> None:
+        """Its rows are free from the next step on. May be called from any thread."""
+        self.cancelled = True
+
+    def take(self) -> list[Event]:
+        """The events since the last call."""
+        return [self.events.popleft() for _ in range(len(self.events))]
+
+    def __iter__(self) -> Iterator[Event]:
+        while True:
+            while self.events:
+                yield self.events.popleft()
+            if self.finished:
+                return
+            moved = self.engine.step()
+            assert moved, "the request was lost"
+
+    def _finish(self, sample: Sample, reason: str) -> None:
+        sample.finish_reason = sample.finish_reason or reason
+
+
+class _Row:
+    """A sample while it is being made, in the row of the cache that has its number in Engine.rows."""
+
+    def __init__(self, stream: Stream, number: int, logits: torch.Tensor):
+        self.stream, self.number, self.sample = stream, number, stream.samples[number]
+        self.random = random.Random(f"{stream.request.seed}/{number}")  # of its own, so that company changes nothing
+        self.logits: torch.Tensor | None = logits  # those of the prompt, for the first token
+        self.token = -1  # the last one: the model has not seen it yet
+        self.forced: deque[int] = deque()
+        self.python: list[int] | None = None  # what the model has written since it opened a tool call
+
+
+class _Prefill:
+    """Prompts on their way into a cache of their own, one row each; then, ready, until all of their samples have rows of the large one."""
+
+    def __init__(self, streams: list[Stream], cache: KVCache):
+        self.streams, self.cache = streams, cache
+        self.done = 0  # tokens computed, of the longest
+        self.logits: torch.Tensor | None = None  # (prompts, V), when ready
+        self.placed = [0] * len(streams)  # samples that have got their row
+
+    @property
+    def length(self) -> int:
+        return max(len(stream.request.tokens) for stream in self.streams)
+
+    def waiting(self) -> list[int]:
+        """The prompts that have samples without a row."""
+        return [i for i, stream in enumerate(self.streams) if self.placed[i] < len(stream.samples) and not stream.cancelled]
+
+
+# --- the engine ------------------------------------------------------------------------------------------------------
+
+
+class Engine:
+    """max_rows: how many samples are made at a time. context: how long prompt and answer together may get; the model's own if None."""
+
+    def __init__(self, model: GPT, tokenizer: Tokenizer, max_rows: int = 64, context: int | None = None):
+        self.source, self.tokenizer, self.max_rows = model, tokenizer, max_rows
+        self.context = context or model.config.sequence_len
+        self.model = model.for_inference()
+        self.device = model.get_device()
+        self.prefill_tokens = PREFILL_TOKENS.get(self.device.type, PREFILL_TOKENS["cpu"])
+        self.special = {name.strip("<|>"): token for name, token in tokenizer.special.items()}
+        self.default_stop = frozenset({self.special["assistant_end"], tokenizer.bos})
+        self.waiting: deque[Stream] = deque()
+        self.prefills: list[_Prefill] = []  # the last one may be unfinished
+        self.rows: list[_Row] = []
+        self.cache: KVCache | None = None  # as large as it has had to be so far
+        self.graphs = _DecodeGraphs(self) if self.device.type == "cuda" else None
+        self.version = self._source_version()
+
+    # weights
+
+    def _source_version(self) -> int:
+        """Grows with every change to the model's weights in place."""
+        return sum(p._version for p in self.source.parameters())
+
+    @torch.no_grad
+    def refresh(self) -> None:
+        """Take over weights that have changed, say by an optimizer step. Cached keys are those of the old ones, so nothing may be under way."""
+        if self.busy:
+            raise RuntimeError("requests are under way: finish or cancel them before refresh()")
+        theirs = self.source.state_dict()
+        for name, mine in self.model.state_dict().items():
+            if mine.data_ptr() != theirs[name].data_ptr():
+                mine.copy_(theirs[name])
+        self.version = self._source_version()
+
+    def _check_weights(self) -> None:
+        if self.version != self._source_version():
+            raise RuntimeError("the model's weights have changed since the engine took them over: call refresh()")
+
+    # requests
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.waiting or self.prefills or self.rows)
+
+    def submit(self, request: Request) -> Stream:
+        """Queue a request. It is refused now, not half-way, if the context has no room for it."""
+        self._check_weights()
+        self._check(request)
+        room = self.context - len(request.tokens)
+        limit = room if request.max_tokens is None else request.max_tokens
+        if limit > room or room < 1:
+            answer = "" if request.max_tokens is None else f" and up to {request.max_tokens:,} of an answer"
+            raise UserError(f"a prompt of {len(request.tokens):,} tokens{answer} do not fit into a context of {self.context:,}: shorten the prompt"
+                            + (f" or ask for at most {room:,} tokens" if room > 0 else ""))  # fmt: skip
+        stream = Stream(self, request, limit)
+        if limit == 0:
+            for sample in stream.samples:
+                stream._finish(sample, "length")
+        else:
+            self.waiting.append(stream)
+        return stream
+
+    def _check(self, request: Request) -> None:
+        vocab = self.model.config.vocab_size
+        for fine, what in (
+            (len(request.tokens) > 0, "the prompt is empty: begin it with the BOS token"),
+            (all(0 <= token < vocab for token in request.tokens), f"the prompt has tokens outside of the vocabulary of {vocab:,}"),
+            (request.num_samples >= 1, "num_samples must be at least 1"),
+            (request.max_tokens is None or request.max_tokens >= 0, "max_tokens cannot be negative"),
+            (0 <= request.temperature < float("inf"), "temperature must be a number from 0 on"),
+            (request.top_k >= 0, "top_k must be 0 (off) or more"),
+            (0 < request.top_p <= 1, "top_p must be above 0 and at most 1 (off)"),
+        ):
+            if not fine:
+                raise UserError(what)
+
+    # one step
+
+    @torch.inference_mode
+    def step(self) -> bool:
+        """Move every request on by a token. False if there was nothing to do."""
+        self._drop_cancelled()
+        if not self.busy:
+            return False
+        self._check_weights()
+        self._prefill()
+        self._place()
+        if self.rows:
+            logits = self._logits()
+            tokens = choose(logits, [row.stream.request for row in self.rows], [row.random.random() for row in self.rows])
+            for row, token in zip(self.rows, tokens, strict=True):
+                self._deliver(row, token)
+            self._free_finished()
+        return True
+
+    def _drop_cancelled(self) -> None:
+        streams = [*self.waiting, *(s for p in self.prefills for s in p.streams), *(row.stream for row in self.rows)]
+        for stream in streams:
+            if stream.cancelled:
+                for sample in stream.samples:
+                    stream._finish(sample, "cancelled")
+        self.waiting = deque(stream for stream in self.waiting if not stream.cancelled)
+        self.prefills = [prefill for prefill in self.prefills if prefill.waiting()]
+        self._free_finished()
+
+    def _prefill(self) -> None:
+        """Compute a piece of a long prompt, or several short ones, for rows that are or will soon be free."""
+        if not self.prefills or self.prefills[-1].logits is not None:
+            promised = sum(len(p.streams[i].samples) - p.placed[i] for p in self.prefills for i in p.waiting())
+            streams = self._next_prompts(self.max_rows - len(self.rows) - promised)
+            if not streams:
+                return
+            longest = max(len(stream.request.tokens) for stream in streams)
+            self.prefills.append(_Prefill(streams, self._new_cache(len(streams), longest)))
+        prefill = self.prefills[-1]
+        cache, done = prefill.cache, prefill.done
+        T = min(prefill.length - done, self.prefill_tokens)
+        lengths = [min(len(stream.request.tokens) - done, T) for stream in prefill.streams]  # less than T only if it is the only piece
+        idx = torch.tensor([[*s.request.tokens[done : done + n], *[0] * (T - n)] for s, n in zip(prefill.streams, lengths, strict=True)])
+        sizes = torch.tensor(lengths, device=self.device)
+        x = self.model.hidden(idx.to(self.device), Append(cache, [done] * len(lengths), T, sizes))
+        cache.positions = [done + n for n in lengths]
+        prefill.done += T
+        if prefill.done == prefill.length:
+            prefill.logits = self.model.logits(x[torch.arange(len(lengths), device=self.device), sizes - 1])
+
+    def _next_prompts(self, free: int) -> list[Stream]:
+        """Waiting prompts that are computed together: as many as fit into one piece, padded to the longest of them; or one that is longer."""
+        chosen: list[Stream] = []
+        longest = 0
+        while self.waiting and free > 0:
+            longest = max(longest, len(self.waiting[0].request.tokens))
+            if chosen and longest * (len(chosen) + 1) > self.prefill_tokens:
+                break
+            chosen.append(self.waiting.popleft())
+            free -= len(chosen[-1].samples)
+        return chosen
+
+    def _place(self) -> None:
+        """Give free rows to samples whose prompt is ready."""
+        for prefill in [p for p in self.prefills if p.logits is not None]:
+            for i in prefill.waiting():
+                stream = prefill.streams[i]
+                while prefill.placed[i] < len(stream.samples) and len(self.rows) < self.max_rows:
+                    row = len(self.rows)
+                    self._reserve(row + 1, len(stream.request.tokens) + 1)
+                    self.cache.copy_row(row, prefill.cache, i)
+                    self.rows.append(_Row(stream, prefill.placed[i], prefill.logits[i]))
+                    prefill.placed[i] += 1
+        self.prefills = [prefill for prefill in self.prefills if prefill.waiting()]
+
+    def _logits(self) -> torch.Tensor:
+        """(rows, V): the model runs for rows that have a token it has not seen; those that are new have logits already, and come last."""
+        old = sum(row.logits is None for row in self.rows)
+        parts = []
+        if old:
+            self._reserve(len(self.rows), max(self.cache.positions[:old]) + 1)
+            tokens = [row.token for row in self.rows[:old]]
+            if self.graphs is not None:
+                parts.append(self.graphs.logits(tokens))
+            else:
+                idx = torch.tensor(tokens, device=self.device)[:, None]
+                parts.append(self.model.logits(self.model.hidden(idx, self.cache.append(1, old))[:, 0]))
+            self.cache.advance(1, old)
+        for row in self.rows[old:]:
+            parts.append(row.logits[None])
+            row.logits = None
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _deliver(self, row: _Row, token: int) -> None:
+        """Hand out a row's next token: the one that a tool has forced, or the chosen one."""
+        mask = 1
+        if row.forced:
+            token, mask = row.forced.popleft(), 0
+        sample, stream = row.sample, row.stream
+        row.token = token
+        stream.events.append(Event(row.number, token, mask))
+        stop = self.default_stop if stream.request.stop_tokens is None else stream.request.stop_tokens
+        if mask and token in stop:
+            sample.stop_token = token
+            return stream._finish(sample, "stop")
+        sample.tokens.append(token)
+        sample.masks.append(mask)
+        if len(sample.tokens) == stream.limit:
+            return stream._finish(sample, "length")
+        if stream.request.tools and mask:
+            self._use_tool(row, token)
+
+    def _use_tool(self, row: _Row, token: int) -> None:
+        """Between python_start and python_end stands an expression; what the calculator makes of it is put into the model's mouth."""
+        if token == self.special["python_start"]:
+            row.python = []
+        elif token == self.special["python_end"] and row.python is not None:
+            result = use_calculator(self.tokenizer.decode(row.python))
+            row.python = None
+            if result is not None:
+                row.forced.extend([self.special["output_start"], *self.tokenizer.encode(result), self.special["output_end"]])
+        elif row.python is not None:
+            row.python.append(token)
+
+    def _free_finished(self) -> None:
+        """The last row moves into each hole, so that rows in use are always the first ones and need no gathering."""
+        for i in reversed(range(len(self.rows))):
+            if self.rows[i].sample.finish_reason:
+                last = len(self.rows) - 1
+                if i != last:
+                    self.cache.copy_row(i, self.cache, last)
+                    self.rows[i] = self.rows[last]
+                self.rows.pop()
+
+    # the cache
+
+    def _new_cache(self, rows: int, length: int) -> KVCache:
+        config = self.model.config
+        head_dim = config.n_embd // config.n_head
+        return KVCache(rows, config.n_kv_head, length, head_dim, config.n_layer, self.device, self.model.compute_dtype)
+
+    def _reserve(self, rows: int, length: int) -> None:
+        """Have a cache of at least this size. It grows in large steps and never shrinks, so its memory is soon what it will be."""
+        have_rows, have_length = (self.cache.batch_size, self.cache.seq_len) if self.cache else (0, 0)
+        if rows <= have_rows and length <= have_length:
+            return
+        if rows > have_rows:
+            rows = min(self.max_rows, max(rows, 2 * have_rows))
+        if length > have_length:
+            length = min(max(length, have_length * 3 // 2) + LENGTH_STEP - 1, self.context + LENGTH_STEP - 1) // LENGTH_STEP * LENGTH_STEP
+        old, self.cache = self.cache, self._new_cache(max(rows, have_rows), max(length, have_length))
+        for row in range(len(self.rows)):
+            self.cache.copy_row(row, old, row)
+        if self.graphs is not None:
+            self.graphs.clear()
+
+    # loops around submit and step
+
+    def generate(
+        self, tokens: Sequence[int], num_samples: int = 1, max_tokens: int | None = None, temperature: float = 1.0, top_k: int | None = None,
+        seed: int = 42, **more,
+    ) -> Iterator[tuple[list[int], list[int]]]:  # fmt: skip
+        """Yield (token_column, token_masks): the next token of every sample, the one that ends a sample included and then repeated with mask 0."""
+        stream = self.submit(Request(tokens, num_samples, max_tokens, temperature, top_k or 0, seed=seed, **more))
+        columns: list[deque[Event]] = [deque() for _ in stream.samples]
+        ended: list[int | None] = [None] * num_samples
+        try:
+            while True:
+                for event in stream.take():
+                    columns[event.sample].append(event)
+                while all(column or sample.finish_reason for column, sample in zip(columns, stream.samples, strict=True)) and any(columns):
+                    events = [column.popleft() if column else None for column in columns]
+                    ended = [event.token if event else last for event, last in zip(events, ended, strict=True)]
+                    yield list(ended), [event.mask if event else 0 for event in events]
+                if stream.finished:
+                    return
+                self.step()
+        finally:  # whoever stops listening frees the rows
+            stream.cancel()
+            self._drop_cancelled()
+
+    def generate_batch(self, tokens: Sequence[int], num_samples: int = 1, **settings) -> tuple[list[list[int]], list[list[int]]]:
+        """(sequences, masks) of whole samples, the prompt at their beginning with mask 0, terminal tokens left out."""
+        (samples,) = self.generate_many([tokens], num_samples, **settings)
+        return [[*tokens, *s.tokens] for s in samples], [[*[0] * len(tokens), *s.masks] for s in samples]
+
+    def generate_many(
+        self, prompts: Sequence[Sequence[int]], num_samples: int = 1, max_tokens: int | None = None, temperature: float = 1.0,
+        top_k: int | None = None, seed: int = 42, progress: Callable[[int], None] = lambda done: None, **more,
+    ) -> list[list[Sample]]:  # fmt: skip
+        """The samples of every prompt, decoded together. Prompt i has the seed `seed + i`. progress(n) hears how many are finished."""
+        requests = [Request(p, num_samples, max_tokens, temperature, top_k or 0, seed=seed + i, **more) for i, p in enumerate(prompts)]
+        streams: list[Stream | None] = [None] * len(requests)
+        try:
+            for i in sorted(range(len(requests)), key=lambda i: -len(prompts[i])):  # neighbours are alike then, and the longest begin early
+                streams[i] = self.submit(requests[i])
+            open_streams = streams
+            while open_streams := [stream for stream in open_streams if not stream.finished]:
+                moved = self.step()
+                assert moved, "a request was lost"
+                progress(len(streams) - len(open_streams))
+        finally:
+            for stream in streams:
+                if stream is not None:
+                    stream.cancel()
+            self._drop_cancelled()
+        return [stream.samples for stream in streams]
+
+    def fit(self, conversation: dict, max_tokens: int, drop_oldest: bool = False) -> tuple[list[int], int]:
+        """(tokens, dropped): a conversation rendered for the assistant to go on, with room for an answer. If it is too long, its oldest turns
+        are left out, a system message is kept, and `dropped` says how many messages that were; or, unless drop_oldest, submit will refuse it."""
+        messages, dropped = list(conversation["messages"]), 0
+        first = 1 if messages and messages[0].get("role") == "system" else 0
+        while True:
+            tokens = self.tokenizer.render_for_completion({"messages": messages})
+            if not drop_oldest or len(tokens) + max_tokens <= self.context or len(messages) - first <= 2:
+                return tokens, dropped
+            del messages[first : first + 2]
+            dropped += 2
+
+
+class _DecodeGraphs:
+    """The decoding step as CUDA graphs, one for each number of rows and of keys, both rounded up to powers of two: a step is one launch, and the
+    host waits for nothing until it reads the tokens. Rows beyond those in use compute nonsense into themselves."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self.graphs: dict[tuple[int, int], tuple] = {}
+
+    def clear(self) -> None:
+        """The cache that they read has been replaced."""
+        self.graphs.clear()
+
+    def logits(self, tokens: list[int]) -> torch.Tensor:
+        cache = self.engine.cache
+        rows = min(1 << (len(tokens) - 1).bit_length(), cache.batch_size)
+        end = min(max(LENGTH_STEP, 1 << max(cache.positions[: len(tokens)]).bit_length()), cache.seq_len)
+        if (rows, end) not in self.graphs:
+            self.graphs[rows, end] = self._capture(rows, end)
+        graph, inputs, logits = self.graphs[rows, end]
+        idle = rows - len(tokens)
+        inputs.copy_(torch.tensor([tokens + [0] * idle, cache.positions[: len(tokens)] + [0] * idle]).pin_memory(), non_blocking=True)
+        graph.replay()
+        return logits[: len(tokens)]
+
+    def _capture(self, rows: int, end: int) -> tuple:
+        model, cache = self.engine.model, self.engine.cache
+        model.extend_rotary(cache.seq_len)  # now, since a graph goes on with the tables that it was captured with
+        inputs = torch.zeros(2, rows, dtype=torch.long, device=self.engine.device)
+
+        def run() -> torch.Tensor:
+            append = Append(cache, inputs[1], 1, end=end)
+            return model.logits(model.hidden(inputs[0][:, None], append)[:, 0])
+
+        kept = cache.previous.clone()  # trying it out overwrites column 0 of rows and what comes before; the former is restored below
+        columns = [t[:, :, 0].clone() for t in (cache.k_cache, cache.v_cache)]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(2):
+                run()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            logits = run()
+        cache.previous.copy_(kept)
+        for t, column in zip((cache.k_cache, cache.v_cache), columns, strict=True):
+            t[:, :, 0] = column
+        return graph, inputs, logits
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+
+class TextStream:
+    """Tokens to text, piece by piece, and never half a character: bytes wait for those that complete them."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def add(self, token: int) -> str:
+        return self.decoder.decode(self.tokenizer.decode_bytes([token]))
+
+
+class InferenceEngine:
+    """Text in, text out. Without a tokenizer it takes the one of the base directory that has the model's vocabulary."""
+
+    def __init__(self, model: GPT, tokenizer: Tokenizer | None = None):
+        self.tokenizer = tokenizer or get_tokenizer()
+        if self.tokenizer.get_vocab_size() != model.config.vocab_size:
+            raise UserError(f"the tokenizer has {self.tokenizer.get_vocab_size():,} tokens and the model {model.config.vocab_size:,}: "
+                            "pass the one that it was trained with")  # fmt: skip
+        self.engine = Engine(model, self.tokenizer)
+
+    def generate(self, prompt: str | Sequence[int], max_new_tokens: int = 256, temperature: float = 1.0, top_p: float = 1.0, top_k: int | None = None,
+                 seed: int = 42) -> str:  # fmt: skip
+        """How the model goes on after the prompt."""
+        return "".join(self.stream(prompt, max_new_tokens, temperature, top_p, top_k, seed))
+
+    def stream(self, prompt: str | Sequence[int], max_new_tokens: int = 256, temperature: float = 1.0, top_p: float = 1.0, top_k: int | None = None,
+               seed: int = 42) -> Iterator[str]:  # fmt: skip
+        """The same in pieces, as they come."""
+        tokens = self.tokenizer.encode(prompt, prepend=self.tokenizer.bos) if isinstance(prompt, str) else list(prompt)
+        stream = self.engine.submit(Request(tokens, 1, max_new_tokens, temperature, top_k or 0, top_p, seed))
+        text = TextStream(self.tokenizer)
+        try:
+            for event in stream:
+                if stream.samples[0].stop_token is None and (piece := text.add(event.token)):
+                    yield piece
+        finally:
+            stream.cancel()
+            self.engine.step()
