@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
 from nanochat.common import atomic_path, get_base_dir
 
@@ -149,3 +150,52 @@ def _gradients(ctx, dy: torch.Tensor, _):
 
 
 attention.register_autograd(_gradients, setup_context=_keep_for_backward)
+
+
+# --- decoding --------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def decode_usable(dtype: torch.dtype) -> bool:
+    return dtype == torch.bfloat16 and library("decode") is not None and bool(library("decode").decode_usable())
+
+
+@functools.cache
+def most_rows() -> int:
+    """Up to which the product below is the faster one. AMX, which torch uses, overtakes it early."""
+    return 8 if getattr(torch.cpu, "_is_amx_tile_supported", bool)() else 64
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """F.linear for inference. With few rows all of the work is to read the weights once, and as fast as memory gives them."""
+    rows = x.numel() // x.size(-1)
+    if rows > most_rows() or x.dtype != torch.bfloat16 or not weight.is_contiguous():
+        return F.linear(x, weight)
+    x = x.contiguous()
+    y = x.new_empty(*x.shape[:-1], weight.size(0))
+    _call(library("decode").linear, x, weight, y, rows, *weight.shape)
+    return y
+
+
+def attend(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, positions: torch.Tensor, window: int
+) -> torch.Tensor:
+    """Put each row's k and v (B, 1, K, D) to its position (B, 1) among keys and values (B, T, K, D), and let its query q (B, 1, H, D) attend to them
+    from `window` positions before."""
+    (B, _, H, D), (T, K) = q.shape, keys.shape[1:3]
+    assert k.shape == v.shape == (B, 1, K, D) and k.dtype == v.dtype == q.dtype
+    assert q.dtype == keys.dtype == values.dtype == torch.bfloat16 and keys.shape == values.shape == (B, T, K, D) and H % K == 0
+    assert keys.stride() == values.stride() and keys.stride()[1:] == (K * D, D, 1) and positions.is_contiguous() and positions.shape == (B, 1)
+    q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+    y = torch.empty_like(q)
+    _call(library("decode").attend, q, k, v, keys, values, positions, y, B, H, K, D, keys.stride(0), window)
+    return y
+
+
+def softcap(z: torch.Tensor, vocab: int, cap: float) -> torch.Tensor:
+    """cap·tanh(z/cap) of the first `vocab` columns of z (…, V), in float32."""
+    rows, stride = z.numel() // z.size(-1), z.size(-1)
+    assert z.is_contiguous() and z.dtype == torch.bfloat16
+    out = z.new_empty(*z.shape[:-1], vocab, dtype=torch.float32)
+    _call(library("decode").softcap, z, out, rows, vocab, stride, float(cap))
+    return out

@@ -8,6 +8,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from nanochat import cpu_kernels
 from nanochat.common import UserError, compute_dtype
 from nanochat.flash_attention import attention, best_kernel
 from nanochat.head_loss import SOFTCAP, head_loss
@@ -32,11 +33,13 @@ def norm(x: torch.Tensor) -> torch.Tensor:
 class Linear(nn.Linear):
     """No bias. The master weight is float32; the product runs in the dtype of its input."""
 
+    product = staticmethod(F.linear)  # for_inference may know a better one
+
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, self.weight.to(x.dtype))
+        return self.product(x, self.weight.to(x.dtype))
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -132,6 +135,7 @@ class GPT(nn.Module):
             self.register_buffer(name, torch.empty(1, config.sequence_len, 1, config.n_embd // config.n_head // 2), persistent=False)
         self.compute_dtype = torch.float32  # of activations and products; init_weights asks the device
         self.kernel = "sdpa"  # for attention; likewise
+        self.cpu_decoding = False  # with kernels of our own; for_inference decides
         self.activation_checkpointing = False  # keep only each block's input and compute the block again in backward
 
     # --- weights -----------------------------------------------------------------------------------------------------
@@ -185,6 +189,11 @@ class GPT(nn.Module):
         state = {name: p.detach().to(self.compute_dtype) if p.ndim == 2 else p.detach() for name, p in self.state_dict().items()}
         twin.load_state_dict(state, assign=True)
         twin.compute_dtype, twin.kernel, twin.cos, twin.sin = self.compute_dtype, self.kernel, self.cos, self.sin
+        twin.cpu_decoding = self.get_device().type == "cpu" and cpu_kernels.decode_usable(self.compute_dtype)
+        if twin.cpu_decoding:
+            for module in twin.modules():
+                if isinstance(module, Linear):
+                    module.product = cpu_kernels.linear
         return twin.eval().requires_grad_(False)
 
     def get_device(self) -> torch.device:
@@ -206,8 +215,10 @@ class GPT(nn.Module):
         return loss.view(targets.shape) if loss_reduction == "none" else loss
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
-        z = self.lm_head(x)[..., : self.config.vocab_size].float()
-        return SOFTCAP * torch.tanh(z / SOFTCAP)
+        z = self.lm_head(x)
+        if self.cpu_decoding:
+            return cpu_kernels.softcap(z, self.config.vocab_size, SOFTCAP)
+        return SOFTCAP * torch.tanh(z[..., : self.config.vocab_size].float() / SOFTCAP)
 
     def hidden(self, idx: torch.Tensor, append=None) -> torch.Tensor:
         """idx (B, T) -> what the head reads (B, T, n_embd). `append` is where in a cache the tokens go (kv_cache.Append)."""

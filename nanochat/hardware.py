@@ -176,6 +176,30 @@ def _product_flops(shape: tuple[int, int, int]) -> int:
     return 2 * m * n * k
 
 
+def peak_bandwidth(device: "torch.device") -> float:
+    """Bytes that the device's memory reads and writes per second: by the table for CUDA devices that it knows, else measured by copying."""
+    import torch
+
+    known = known_device(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+    return known.bandwidth if known else 2 * measure_copy_rate(device)
+
+
+def measure_copy_rate(device: "torch.device", megabytes: int = 256, copies: int = 8) -> float:
+    """Bytes copied per second, each of which is read once and written once; more than caches hold, and the best of some copies."""
+    import torch
+
+    source = torch.ones(megabytes << 20, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    best = 0.0
+    for _ in range(copies):
+        _synchronize(device)
+        start = time.perf_counter()
+        target.copy_(source)
+        _synchronize(device)
+        best = max(best, source.numel() / (time.perf_counter() - start))
+    return best
+
+
 def _synchronize(device: "torch.device") -> None:
     """Wait for the device: kernels run behind Python's back, and a clock read too early measures how fast they are queued."""
     import torch

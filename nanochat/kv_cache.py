@@ -7,6 +7,7 @@ import functools
 
 import torch
 
+from nanochat import cpu_kernels
 from nanochat.flash_attention import attention, attention_over
 
 
@@ -125,6 +126,8 @@ class LayerAppend:
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, kernel: str) -> torch.Tensor:
         """Store k and v (R, T, H_kv, D), and have q (R, T, H, D) attend to all that its rows hold by now."""
         append, rows = self.append, self.append.rows
+        if append.T == 1 and q.device.type == "cpu" and cpu_kernels.decode_usable(q.dtype):
+            return cpu_kernels.attend(q, k, v, self.keys[:rows], self.values[:rows], append.positions, window)
         for store, new in ((self.keys, k), (self.values, v)):
             if append.start is None:
                 store[append.places] = new
