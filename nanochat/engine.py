@@ -76,8 +76,7 @@ def _at(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
 # --- requests and what becomes of them -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     tokens: Sequence[int]
     num_samples: int = 1
     max_tokens: int | None = None  # None: as many as the context has room for

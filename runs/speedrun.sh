@@ -6,7 +6,7 @@
 #
 # Hardware: 8×H100. Time and cost: what `python -m scripts.base_train --depth 24 --target-param-data-ratio 8 --dry-run 8xH100` estimates;
 # not yet run on such a node.
-# Stages so far: set-up, data, tokenizer, pretraining.
+# Stages so far: set-up, data, tokenizer, pretraining, evaluation (CORE, bits per byte, samples).
 #   GPUS=8        how many GPUs
 #   SHARDS=170    how many shards of text to download in all, about 100 MB each
 #   WANDB_RUN=…   name of the run on wandb; unset: no wandb
@@ -35,3 +35,5 @@ trap - EXIT
 torchrun --standalone --nproc_per_node="$GPUS" -m scripts.base_train -- \
     --depth=24 --target-param-data-ratio=8 --fp8 --run="${WANDB_RUN:-dummy}" \
     --save-every=1000 --keep-last=2 --resume=auto
+
+torchrun --standalone --nproc_per_node="$GPUS" -m scripts.base_eval -- --model-tag=d24 --device-batch-size=16

@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 import time
+from pathlib import Path
 
 from nanochat.common import (
     ArgumentParser,
@@ -32,16 +33,6 @@ from nanochat.common import (
 
 # torch takes seconds to import: functions that need it import it, so that --help and wrong flags are answered at once.
 
-SAMPLE_PROMPTS = (
-    "The capital of France is",
-    "The chemical symbol of gold is",
-    "If yesterday was Friday, then tomorrow will be",
-    "The opposite of hot is",
-    "The planets of the solar system are:",
-    "My favorite color is",
-    "If 5*x + 3 = 13, then x is",
-)
-SAMPLE_TOKENS = 16
 DEFAULT_DEPTH = 20
 SHORT_WINDOWS = "SSSL"  # --window-pattern auto, where a short window is cheaper than a long one
 COMPILE_SECONDS = 60  # --compile auto on a CPU: what the compiler saves is less than it takes in runs shorter than this
@@ -99,10 +90,8 @@ def parse_args() -> argparse.Namespace:
     group = parser.add_argument_group("evaluation: -1 steps mean never")
     group.add_argument("--eval-every", type=int, default=250, help="steps between validations")
     group.add_argument("--eval-tokens", type=int, default=80 * 524288, help="tokens of a validation")
-    group.add_argument(
-        "--core-metric-every", type=int, default=2000, help="steps between CORE evaluations (from scripts/base_eval.py on; no effect yet)"
-    )
-    group.add_argument("--core-metric-max-per-task", type=int, default=500, help="examples of each task in them")
+    group.add_argument("--core-metric-every", type=int, default=2000, help="steps between CORE evaluations (see scripts/base_eval.py)")
+    group.add_argument("--core-metric-max-per-task", type=int, default=500, help="items of each task in them; -1: all")
     group.add_argument("--sample-every", type=int, default=2000, help="steps between samples")
     args = parser.parse_args()
     check_flags(parser, args)
@@ -125,6 +114,7 @@ def check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         want(name, 0 <= getattr(args, name) <= 1, "it is a share, from 0 to 1")
     want("warmup_steps", args.warmup_steps >= 0, "0 or more steps")
     want("eval_tokens", args.eval_tokens > 0, "at least 1; --eval-every -1 turns validation off")
+    want("core_metric_max_per_task", args.core_metric_max_per_task > 0 or args.core_metric_max_per_task == -1, "at least 1, or -1 for all")
     want("keep_last", args.keep_last > 0 or args.keep_last == -1, "at least 1, or -1 to keep all")
     for flag, given in (("--resume", args.resume), ("--resume-from-step", args.resume_from_step >= 0)):
         if args.overwrite and given:
@@ -348,20 +338,32 @@ def rescale_after(finite: bool, progress: Progress) -> None:
         progress.loss_scale *= 2
 
 
-def show_samples(model, tokenizer) -> dict[str, str]:
-    """How the model goes on after each prompt, greedily."""
-    import torch
+def find_bundle(args, compute: Compute) -> Path | None:
+    """The tasks of CORE, looked through before the run begins. None if they are not wanted, or one rank cannot have them: no reason not to train."""
+    from nanochat.core_bundle import get_bundle, read_items, read_tasks
+    from nanochat.core_eval import bundle_for
+    from nanochat.fitting import smallest
 
-    answers = {}
-    model.eval()
-    with torch.compiler.set_stance("force_eager"):  # every length would be compiled anew
-        for prompt in SAMPLE_PROMPTS:
-            tokens = tokenizer.encode(prompt, prepend=tokenizer.get_bos_token_id())
-            answer = list(model.generate(tokens, SAMPLE_TOKENS, temperature=0))
-            answers[prompt] = tokenizer.decode(answer)
-            print0(f"  {prompt}|{answers[prompt]}")
-    model.train()
-    return answers
+    if args.core_metric_every <= 0:
+        return None
+    folder = None
+    try:
+        folder = get_bundle(bundle_for(args.dataset))
+        for task in read_tasks(folder):
+            read_items(task)
+        all_have_it = smallest(1.0, compute)
+    except UserError as error:
+        all_have_it = smallest(0.0, compute)
+        print0(f"CORE will not be evaluated: {error}")
+    return folder if all_have_it else None
+
+
+def evaluate_bundle(model, tokenizer, bundle: Path, args, budget: int, compute: Compute) -> float:
+    """CORE of the model as it is."""
+    from nanochat.core_eval import evaluate_core, longest_prompt, scorer_for
+
+    limits = longest_prompt(model.config), model.config.sequence_len
+    return evaluate_core(scorer_for(model), tokenizer, bundle, args.core_metric_max_per_task, budget, compute, *limits)["core_metric"]
 
 
 def due(every: int, step: int) -> bool:
@@ -390,6 +392,7 @@ def main(args: argparse.Namespace) -> int:
     from nanochat.hardware import peak_flops, peak_memory
     from nanochat.loss_eval import evaluate_bpb
     from nanochat.optim import gradients_finite
+    from nanochat.samples import show_samples
     from nanochat.tokenizer import get_tokenizer
     from nanochat.train_log import SmoothLoss, TrainLog, clock
 
@@ -429,6 +432,7 @@ def main(args: argparse.Namespace) -> int:
     row_choices(plan, world_size)  # raises if the batch cannot be divided
     for split in ("train", "val"):
         pretrain_batches(tokenizer, args.dataset, 1, T, split, compute, prefetch=False)  # looks at the data and returns
+    bundle = find_bundle(args, compute)
     lock = resuming.lock_run(directory) if compute.rank == 0 else None
     print0(plan.describe())
 
@@ -471,6 +475,7 @@ def main(args: argparse.Namespace) -> int:
     stop, stopping, saved_step, this_session = StopSignal(), 0, resume_step, 0
     first_step_seconds = steady_seconds = 0.0
     samples: dict[str, str] = {}
+    core_metric = None
 
     def save() -> None:
         meta = {
@@ -507,6 +512,10 @@ def main(args: argparse.Namespace) -> int:
             break
         if args.eval_every > 0 and (last or due(args.eval_every, step)):
             validate()
+        if bundle and (last or (step > 0 and due(args.core_metric_every, step))):
+            core_metric = evaluate_bundle(model, tokenizer, bundle, args, rows * T, compute)
+            print0(f"step {step:05d} CORE: {core_metric:.4f}")
+            log.write(step=step, core_metric=core_metric)
         if args.sample_every > 0 and (last or (step > 0 and due(args.sample_every, step))) and compute.rank == 0:
             samples = show_samples(model, tokenizer)
             log.write(step=step, samples=samples)
@@ -567,7 +576,7 @@ def main(args: argparse.Namespace) -> int:
     steady_rate = plan.total_batch_size * (this_session - 1) / steady_seconds if steady_seconds else None
     log.finish(stage="base_train", model_tag=tag, finished=done, depth=plan.depth, parameters=plan.counts["total"], steps=progress.step,
                tokens=progress.tokens, flops=progress.tokens * plan.flops_per_token,
-               train_loss=smooth.value, val_bpb=progress.val_bpb, min_val_bpb=progress.min_val_bpb, seconds=progress.seconds,
+               train_loss=smooth.value, val_bpb=progress.val_bpb, min_val_bpb=progress.min_val_bpb, core_metric=core_metric, seconds=progress.seconds,
                first_step_seconds=first_step_seconds, tokens_per_second=steady_rate,
                peak_memory=peak_memory(device), dtype=str(model.compute_dtype)[6:], device=device.type,
                world_size=world_size, samples=samples)  # fmt: skip

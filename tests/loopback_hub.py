@@ -84,7 +84,8 @@ class _Answer(BaseHTTPRequestHandler):
             status, headers, body = 404, {"X-Error-Code": "EntryNotFound"}, b""
         else:
             headers = _about(content)
-            status, more, body = _part(content if fault.body is None else fault.body, self.headers.get("Range"))
+            current = self.headers.get("If-Range", headers["ETag"]) == headers["ETag"]
+            status, more, body = _part(content if fault.body is None else fault.body, self.headers.get("Range") if current else None)
             headers |= more
         if fault.status:
             status, body = fault.status, fault.body or b""

@@ -20,8 +20,8 @@ from scripts import base_train
 ROOT = Path(__file__).parent.parent
 # A model of two layers and 16 rows of 64 tokens in a step
 TINY = ["--dataset", "tinyworld", "--depth", "2", "--aspect-ratio", "16", "--head-dim", "16", "--max-seq-len", "64", "--device-batch-size", "4",
-        "--total-batch-size", "1024", "--eval-every", "-1", "--sample-every", "-1", "--warmup-steps", "2", "--matrix-lr", "0.3",
-        "--embedding-lr", "4", "--unembedding-lr", "0.1"]  # fmt: skip
+        "--total-batch-size", "1024", "--eval-every", "-1", "--core-metric-every", "-1", "--sample-every", "-1", "--warmup-steps", "2",
+        "--matrix-lr", "0.3", "--embedding-lr", "4", "--unembedding-lr", "0.1"]  # fmt: skip
 
 
 @pytest.fixture

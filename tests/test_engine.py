@@ -392,6 +392,7 @@ def test_weights_may_not_change_under_way(tokenizer):
 
 def test_matrices_are_cast_once(monkeypatch, tokenizer):
     monkeypatch.setenv("NANOCHAT_DTYPE", "bfloat16")
+    monkeypatch.setattr("nanochat.cpu_kernels.decode_usable", lambda dtype: False)  # they round in another order
     model = small_model(tokenizer.get_vocab_size())
     engine = Engine(model, tokenizer)
     kinds = {name: p.dtype for name, p in engine.model.named_parameters()}

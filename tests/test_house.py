@@ -16,18 +16,24 @@ MAY_IMPORT = {
     "hardware": {"common"},
     "schedule": set(),
     "scaling": {"common"},
+    "execution": set(),
     "tinyworld_facts": set(),
     "tinyworld_plots": set(),
     "tinyworld": {"tinyworld_facts", "tinyworld_plots"},
     "tokenizer": {"common"},
     "cpu_kernels": {"common"},
     "flash_attention": {"cpu_kernels"},
+    "kv_cache": {"cpu_kernels", "flash_attention"},
     "head_loss": {"cpu_kernels"},
-    "gpt": {"common", "flash_attention", "head_loss", "scaling"},
+    "gpt": {"common", "cpu_kernels", "flash_attention", "head_loss", "scaling"},
+    "engine": {"common", "execution", "gpt", "kv_cache", "tokenizer"},
+    "core_scoring": {"gpt", "kv_cache"},
     "fp8": {"common", "gpt"},
     "fitting": {"common", "hardware", "scaling"},
     "train_log": {"common"},
     "hub": {"common"},
+    "tinyworld_bundle": {"tinyworld_facts"},
+    "core_bundle": {"common", "hub", "tinyworld_bundle", "tinyworld_facts"},
     "importing": {"common"},
     "dataset": {"common", "hub", "importing", "tinyworld"},
     "dataloader": {"common", "dataset", "tokenizer"},
@@ -35,9 +41,11 @@ MAY_IMPORT = {
     "loss_eval": {"common"},
     "checkpoint_manager": {"common", "gpt", "tokenizer"},
     "resuming": {"checkpoint_manager", "common", "train_log"},
+    "samples": {"common", "engine"},
+    "core_eval": {"checkpoint_manager", "common", "core_bundle", "core_scoring", "tokenizer"},
 }
 # Calls that may stand at the top level of a module: they make a constant out of constants.
-PURE_CALLS = {"re.compile", "frozenset", "dict.fromkeys", "set", "tuple", "Path"}
+PURE_CALLS = {"re.compile", "frozenset", "dict.fromkeys", "set", "tuple", "Path", "GPTConfig", "field", "staticmethod"}
 # Defining an operator is registering it with torch, which is as much as `def` does for a function.
 PURE_CALLS |= {"torch.library.custom_op", "attention.register_autograd"}
 
@@ -136,7 +144,10 @@ def test_scripts_have_a_main(path):
 
 
 # These are the model and what handles it: nothing in them works without torch. Scripts import them in main, so that --help stays quick.
-NEED_TORCH = {"checkpoint_manager", "cpu_kernels", "fitting", "flash_attention", "fp8", "gpt", "head_loss", "loss_eval", "optim"}
+NEED_TORCH = {
+    "checkpoint_manager", "core_scoring", "cpu_kernels", "engine", "fitting", "flash_attention", "fp8", "gpt", "head_loss", "kv_cache", "loss_eval",
+    "optim", "samples",
+}  # fmt: skip
 
 AUDIT = """
 import sys
