@@ -30,6 +30,7 @@ import torch
 from nanochat import dataset, head_loss
 from nanochat.common import ArgumentParser, Compute, UserError, compute_init, friendly_errors
 from nanochat.dataloader import pretrain_batches
+from nanochat.engine import Engine, Request
 from nanochat.fitting import MEMORY_SHARE, largest_rows
 from nanochat.flash_attention import attention, best_kernel
 from nanochat.fp8 import RECIPES, check_fp8, check_fp8_tokens, convert_to_fp8
@@ -38,7 +39,7 @@ from nanochat.hardware import free_memory, peak_flops, peak_memory
 from nanochat.optim import MuonAdamW, gradients_finite
 from nanochat.scaling import Plan, make_plan
 from nanochat.schedule import lr_multiplier
-from nanochat.tokenizer import Tokenizer, get_tokenizer, tokenizer_dir
+from nanochat.tokenizer import SPLIT_PATTERN, Tokenizer, get_tokenizer, tokenizer_dir
 
 ROOT = Path(__file__).parent.parent
 KERNELS = ("fa3", "flex", "sdpa")
@@ -366,6 +367,48 @@ def check_checkpointing(device: torch.device, size: Size) -> dict:
     return {"loss": abs(loss / right_loss - 1), "gradients": worst_difference(found, right)[0], "memory": memory, "memory_without": without}
 
 
+def check_decoding(device: torch.device, size: Size) -> dict:
+    """The share of tokens that differ, greedily in float32, between the engine with CUDA graphs or without them and no engine at all. Rows come and
+    go, and the cache grows while they are decoded."""
+    model = build_as("float32", small_config(size), device).eval()
+    liven(model)
+    generator = torch.Generator().manual_seed(4)
+    lengths = [5, 200, 31, 129, 90, 3, 60, 250]
+    prompts = [torch.randint(model.config.vocab_size, (n,), generator=generator).tolist() for n in lengths]
+    expected = [list(model.generate(prompt, 24, temperature=0)) for prompt in prompts]
+    different = 0
+    for graphs in (True, False):
+        engine = Engine(model, get_tokenizer("tinyworld"), max_rows=3, context=size.small_T + 64)
+        engine.graphs = engine.graphs if graphs else None
+        made = engine.generate_many(prompts, max_tokens=24, temperature=0, stop_tokens=frozenset(), tools=False)
+        different += sum(a != b for samples, right in zip(made, expected, strict=True) for a, b in zip(samples[0].tokens, right, strict=True))
+    return {"tokens": different / (2 * 24 * len(prompts))}
+
+
+def time_decoding(device: torch.device, size: Size) -> dict:
+    """Tokens per second at several numbers of rows, with and without CUDA graphs."""
+    model = seeded_model(config_of(plan_of(size, size.batch)), device).eval()
+    liven(model)
+    tokenizer, result = Tokenizer(SPLIT_PATTERN, {bytes([i]): i for i in range(256)}), {}
+    for graphs in (True, False):
+        for rows in (1, 32, 128):
+            engine = Engine(model, tokenizer, max_rows=rows)
+            engine.graphs = engine.graphs if graphs else None
+            for count in (16, 96):  # the first time captures
+                requests = [Request([row] * 32, 1, count, seed=row, stop_tokens=frozenset(), tools=False) for row in range(rows)]
+                streams = [engine.submit(request) for request in requests]
+                while len(engine.rows) < rows:
+                    engine.step()
+                synchronize(device)
+                begin, before = time.perf_counter(), sum(len(s.samples[0].tokens) for s in streams)
+                while engine.step():
+                    pass
+                seconds = time.perf_counter() - begin
+            made = sum(len(s.samples[0].tokens) for s in streams) - before
+            result[f"{rows} rows, {'graphs' if graphs else 'no graphs'}"] = made / seconds
+    return {"tokens_per_second_by_rows": result}
+
+
 def prepare(device: torch.device, size: Size) -> dict:
     """The embedded corpus, a tokenizer for it, and the batches of all variants."""
     dataset.generate(size.megabytes)
@@ -395,10 +438,12 @@ CHECKS = {
     "check-head": check_head,
     "check-muon": check_muon,
     "check-checkpointing": check_checkpointing,
+    "check-decoding": check_decoding,
 }
 TIMED = {
     **{kernel: lambda device, size, kernel=kernel: time_kernel(kernel, device, size) for kernel in KERNELS},
     "auto": time_auto,
+    "decoding": time_decoding,
     **{f"fp8-{recipe}": lambda device, size, recipe=recipe: time_fp8(recipe, device, size) for recipe in RECIPES},
 }
 VARIANTS = {**CHECKS, **TIMED}
@@ -555,6 +600,7 @@ def figures(report: dict) -> Iterator[tuple[str, str, str, float, str]]:
     yield "check-muon", "Muon compiled against plain: three updates", "updates", MUON_BOUND, "worst"
     yield "check-checkpointing", "activation checkpointing against none: loss", "loss", LOSS_BOUND, ""
     yield "check-checkpointing", "activation checkpointing against none: gradients", "gradients", GRADIENT_BOUND, ""
+    yield "check-decoding", "decoding against full forward passes: share of tokens that differ", "tokens", 0.0, ""
     yield "recipe", "base_train resumed against not stopped: a step's loss", "resumed_difference", RESUME_BOUND, ""
 
 
@@ -580,6 +626,8 @@ def remarks(report: dict) -> str:
     ):
         if less in (result := report.get(name, {})):
             lines.append(f"- {what}: {result[less] / GIB:.2f} GiB at the peak instead of {result[more] / GIB:.2f}")
+    for what, rate in report.get("decoding", {}).get("tokens_per_second_by_rows", {}).items():
+        lines.append(f"- decoding, {what}: {rate:,.0f} tokens/s")
     return "\n".join(lines)
 
 
@@ -606,6 +654,7 @@ def bars_of(report: dict) -> dict[str, dict]:
         "every_attention_path_runs": bar(len(run), len(there), more=True),
         "graph_breaks": bar(max((report[k]["graph_breaks"] for k in run), default=None), 0),  # the model is to be one graph
         "compiled_muon_equals_plain": bar(units("check-muon"), 1),
+        "decoding_equals_full_passes": bar(report.get("check-decoding", {}).get("tokens"), 0),
         "checkpointing_equals_none": bar(units("check-checkpointing"), 1),
         "base_train_resumes": bar(units("recipe") if report.get("recipe", {}).get("went_on") else None, 1),
     }

@@ -3,12 +3,12 @@
 #
 #   bash runs/runcpu.sh
 #
-# Hardware: 2 CPU cores. Time: 5 minutes with the installation, 3.5 of them training (2026-11-21, cores with AMX; 2 to 3 times as long without).
+# Hardware: 2 CPU cores. Time: 9 minutes with the installation, 7 of them training (2026-11-21, cores with AVX512-BF16; with AMX about half of it).
 # Stages so far: set-up, corpus, tokenizer, pretraining, evaluation. Interrupted or run again, it goes on where it was.
-# What to expect: the base model ends at 0.058 bits per byte, answers all seven sample prompts, and gets a CORE of 0.84 on the embedded questions.
+# What to expect: the base model ends at 0.059 bits per byte, answers all seven sample prompts, and gets a CORE of 0.79 on the embedded questions.
 #   MEGABYTES=24      how much text to generate
 #   VOCAB_SIZE=4096   how many tokens the tokenizer has
-#   STEPS=600         how long to train: 8,192 tokens in each step
+#   STEPS=500         how long to train: 8,192 tokens in each step
 #   TAG=d4            folder of the checkpoints
 
 set -euo pipefail
@@ -16,7 +16,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 MEGABYTES="${MEGABYTES:-24}"
 VOCAB_SIZE="${VOCAB_SIZE:-4096}"
-STEPS="${STEPS:-600}"
+STEPS="${STEPS:-500}"
 TAG="${TAG:-d4}"
 
 python -m nanochat.dataset --source tinyworld --megabytes "$MEGABYTES"

@@ -203,3 +203,31 @@ def test_setup_without_any_python(checkout):
         stand_in(checkout / "bin" / name, "exit 1")  # as an old Python answers
     result, _ = set_up(checkout)
     assert result.returncode != 0 and "PYTHON=" in result.stderr
+
+
+def test_speed_of_inference(run_module, in_small_world, tokenizer, tmp_path):
+    small = ("--batch-sizes", "1,3", "--prompt-tokens", "9", "--new-tokens", "5", "--device-type", "cpu")
+    made_up = run_module("scripts.infer_bench", "--depth", "1", "--vocab-size", "300", "-t", "0", *small)
+    assert made_up.returncode == 0, made_up.stderr
+    report = json.loads(made_up.stdout.splitlines()[-1])
+    assert [result["rows"] for result in report["results"]] == [1, 3] and report["depth"] == 1 and report["vocab_size"] == 300
+    for result in report["results"]:
+        assert 0 < result["first_token_seconds"] <= result["last_first_token_seconds"] and result["step_seconds"] > 0
+        assert result["tokens_per_second"] == pytest.approx(result["rows"] / result["step_seconds"]) and 0 < result["share_of_flops"] < 1.5
+
+    from nanochat.checkpoint_manager import CheckpointManager
+    from nanochat.gpt import GPTConfig, new_model
+
+    CheckpointManager(tmp_path / "base_checkpoints" / "d1").save(3, new_model(GPTConfig(32, 1024, 1, 2, 1, 32, "L"), "cpu"), tokenizer=tokenizer)
+    saved = run_module("scripts.infer_bench", "-g", "d1", *small)
+    assert saved.returncode == 0 and json.loads(saved.stdout.splitlines()[-1])["n_embd"] == 32, saved.stderr
+
+
+@pytest.mark.parametrize(("flags", "status", "says"), [
+    (("--batch-sizes", "1,x"), 2, "--batch-sizes 1,x"), (("--batch-sizes", "0"), 2, "at least 1"), (("--depth", "0"), 2, "--depth 0"),
+    (("--depth", "1", "--vocab-size", "100"), 1, "--vocab-size 100"), ((), 1, "base_train"),
+    (("--depth", "1", "--vocab-size", "300", "--new-tokens", "1", "--batch-sizes", "2"), 1, "too few"),
+])  # fmt: skip
+def test_wrong_requests_to_measure_inference(flags, status, says, run_module):
+    result = run_module("scripts.infer_bench", "--device-type", "cpu", *flags)
+    assert result.returncode == status and says in result.stderr and "Traceback" not in result.stderr
