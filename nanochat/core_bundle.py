@@ -80,6 +80,10 @@ def read_tasks(folder: Path) -> list[CoreTask]:
 def _task_of(entry: dict, folder: Path, baselines: dict[str, float]) -> CoreTask:
     label, kind, shots = entry["label"], entry["icl_task_type"], int(entry["num_fewshot"][0])
     delimiter = entry.get("continuation_delimiter", " ")
+    if shots < 0 or not isinstance(delimiter, str):
+        raise UserError(f"{folder / 'core.yaml'}: task {label} needs num_fewshot of 0 or more and a text as continuation_delimiter")
+    if not 0 <= baselines.get(label, 0) < 1:
+        raise UserError(f"{folder / 'eval_meta_data.csv'}: the random baseline of task {label} must be from 0 to less than 100 percent")
     if kind not in KINDS:
         raise UserError(f"{folder / 'core.yaml'}: task {label} is of kind {kind!r}; known are {', '.join(KINDS)}")
     if label not in baselines:
@@ -116,7 +120,9 @@ def _parse(line: str, kind: str) -> tuple[dict, str | None]:
     if not isinstance(item, dict) or not isinstance(item.get(shared), str):
         return {}, f"a {kind} item needs a text under {shared!r}"
     if options is None:
-        return item, None if isinstance(item.get("continuation"), str) else "it needs a text under 'continuation'"
+        return item, None if isinstance(item.get("continuation"), str) and item["continuation"] else "it needs a text under 'continuation'"
+    if kind == "schema" and not item[shared]:
+        return {}, f"a schema item needs a text under {shared!r}, and this one is empty"
     several, gold = item.get(options), item.get("gold")
     if not isinstance(several, list) or len(several) < 2 or not all(isinstance(option, str) for option in several):
         return {}, f"it needs two texts or more under {options!r}"
@@ -311,9 +317,16 @@ def _generate_tinyworld(folder: Path) -> None:
 
     sources = b"".join(Path(module.__file__).read_bytes() for module in (tinyworld_bundle, tinyworld_facts))
     stamp, digest = folder / "made_from.txt", hashlib.sha256(sources).hexdigest()
-    if stamp.is_file() and stamp.read_text(encoding="utf-8") == digest:
+
+    def is_made() -> bool:
+        return stamp.is_file() and stamp.read_text(encoding="utf-8") == digest
+
+    if is_made():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(folder.parent / f".{folder.name}.lock"), _under_construction(folder) as built:
-        for name, text in {**tinyworld_bundle.bundle_files(), stamp.name: digest}.items():
-            write_text(built / name, text)
+    with locked(folder.parent / f".{folder.name}.lock"):
+        if is_made():  # another process has made it while we waited
+            return
+        with _under_construction(folder) as built:
+            for name, text in {**tinyworld_bundle.bundle_files(), stamp.name: digest}.items():
+                write_text(built / name, text)

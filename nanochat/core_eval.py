@@ -285,7 +285,10 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--max-per-task", type=int, default=-1, help="items of each task; -1: all")
     parser.add_argument("--device-batch-size", type=int, default=32, help="rows of the model's context that are computed at a time")
     parser.add_argument("--device-type", default="", choices=["", "cuda", "cpu", "mps"], help="empty: the best there is")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.device_batch_size < 1 or (args.max_per_task < 1 and args.max_per_task != -1):
+        parser.error("--device-batch-size must be at least 1, and --max-per-task too, or -1 for all")
+    return args
 
 
 def main(args: argparse.Namespace) -> None:

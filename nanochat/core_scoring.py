@@ -3,7 +3,7 @@ options then side by side in the same row of a KV cache, where each sees the com
 is asked only at the tokens that count."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from nanochat.gpt import GPT
 from nanochat.kv_cache import Append, KVCache
 
+SHORT, LONGEST = 256, 1024  # tokens of all options together, beside what they share
 LOGITS_ROWS = 256  # positions whose logits, a row of the vocabulary each in float32, are held at a time
 
 
@@ -22,7 +23,9 @@ class Question(Protocol):
 
 
 class CachedScorer:
-    """score(questions) -> for each option of each: (mean loss of the tokens that count, whether the model would have said just these)."""
+    """score(questions) -> for each option of each: (mean loss of the tokens that count, whether the model would have said just these).
+
+    By the weights that the model has when this is made."""
 
     def __init__(self, model: GPT):
         self.model = model.for_inference()
@@ -30,14 +33,20 @@ class CachedScorer:
 
     @torch.inference_mode
     def __call__(self, questions: Sequence[Question]) -> list[list[tuple[float, bool]]]:
+        apart = [not _worth_sharing(q) for q in questions]
+        if any(apart) and any(len(q.options) > 1 for q in questions):  # each option as a question of its own
+            singles = [Single([o], [s]) for q, alone in zip(questions, apart, strict=True) if alone for o, s in zip(q.options, q.starts, strict=True)]
+            together = [q for q, alone in zip(questions, apart, strict=True) if not alone]
+            one, several = iter(self(singles)), iter(self(together) if together else [])
+            return [[next(one)[0] for _ in q.options] if alone else next(several) for q, alone in zip(questions, apart, strict=True)]
         if all(len(q.options) == 1 for q in questions):  # nothing to share: the last token alone is left out, it predicts nothing
             shared = [len(q.options[0]) - 1 for q in questions]
-            x = self._common_part(questions, shared, self._new_cache(len(questions), max(1, *shared)))
+            x = self._common_part(questions, shared, KVCache.for_model(self.model, len(questions), max(1, *shared)))
             shared, first_columns = [0] * len(questions), [[0]] * len(questions)  # where x begins
         else:
             shared = [_shared_length(q) for q in questions]
             rest = max(sum(len(option) - 1 - length for option in q.options) for q, length in zip(questions, shared, strict=True))
-            cache = self._new_cache(len(questions), max(1, *shared) + rest)
+            cache = KVCache.for_model(self.model, len(questions), max(1, *shared) + rest)
             self._common_part(questions, shared, cache)
             branches = Branches(cache, questions, shared)
             x, first_columns = self.model.hidden(branches.idx, branches), branches.first_columns
@@ -52,11 +61,6 @@ class CachedScorer:
         losses, right = self._judge(torch.cat(states), torch.tensor(targets, device=self.device))
         scores = iter(zip((part.mean().item() for part in losses.split(counts)), (bool(part.all()) for part in right.split(counts)), strict=True))
         return [[next(scores) for _ in q.options] for q in questions]
-
-    def _new_cache(self, rows: int, length: int) -> KVCache:
-        config = self.model.config
-        head_dim = config.n_embd // config.n_head
-        return KVCache(rows, config.n_kv_head, length, head_dim, config.n_layer, self.device, self.model.compute_dtype)
 
     def _common_part(self, questions: Sequence[Question], shared: list[int], cache: KVCache) -> torch.Tensor:
         """Run the model over the beginnings of the questions."""
@@ -74,6 +78,18 @@ class CachedScorer:
             losses.append(F.cross_entropy(logits, wanted, reduction="none"))
             right.append(logits.argmax(dim=-1) == wanted)
         return torch.cat(losses).cpu(), torch.cat(right).cpu()
+
+
+class Single(NamedTuple):
+    options: list[list[int]]
+    starts: list[int]
+
+
+def _worth_sharing(question: Question) -> bool:
+    """Side by side, options are masked from each other one by one, which is only good for short ones."""
+    shared = _shared_length(question)
+    rest = sum(len(option) - 1 - shared for option in question.options)
+    return len(question.options) > 1 and rest <= min(max(shared, SHORT), LONGEST)
 
 
 def _shared_length(question: Question) -> int:

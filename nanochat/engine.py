@@ -1,14 +1,17 @@
 """Everything that generates text does it here: samples, evaluations, rollouts, the terminal and the server.
 
-Engine.submit takes a request and gives a stream; Engine.step moves all requests on by one token. A step is: prefill (a piece of) a waiting prompt,
-give rows of the cache to prompts that are ready, run the model once over all rows, choose the next tokens, hand them out, free the rows that are
-finished. So requests come and go at any time (continuous batching, Orca, OSDI 2022), and what a request gets depends on its own prompt, parameters
-and seed, not on its company. generate, generate_batch and generate_many are loops around submit and step.
+Engine.submit takes a request and gives a stream; Engine.step moves all requests on by one token. A step is: run the model once over all rows of the
+cache, prefill (a piece of) waiting prompts, give free rows to those that are ready, choose the next tokens, hand them out, free the rows that are
+finished. One thread steps; submit and Stream.cancel may be called by any. So requests come and go at any time (continuous batching, Orca, OSDI 2022),
+and what a request gets depends on its own prompt, parameters and seed, not on its company. generate, generate_batch and generate_many are loops
+around submit and step.
 """
 
+import bisect
 import codecs
+import contextlib
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -22,8 +25,11 @@ from nanochat.kv_cache import Append, KVCache
 from nanochat.tokenizer import Tokenizer, get_tokenizer
 
 PREFILL_TOKENS = {"cpu": 512, "cuda": 8192}  # computed for waiting prompts in one step: the longer, the longer those who are being served wait
+SHORT_SHARE = 2  # while a long prompt is computed in pieces, short ones get a half of that
+READY = 2  # prompts that are computed before there is a row for them
 LENGTH_STEP = 256  # a cache grows by this many tokens, and at least by a half
 NUCLEUS = 1024  # among so many likeliest tokens top-p looks first
+GREEDY = 1e-4  # temperatures below this are none; logits divided by them would be infinite
 
 
 # --- choosing a token ------------------------------------------------------------------------------------------------
@@ -33,7 +39,7 @@ def choose(logits: torch.Tensor, requests: Sequence["Request"], uniforms: Sequen
     """The next token for each row of logits (n, V), by its request's parameters and a random number in [0, 1)."""
     kinds: dict[tuple, list[int]] = {}
     for i, request in enumerate(requests):
-        kinds.setdefault(("greedy",) if request.temperature == 0 else (request.top_k, request.top_p < 1), []).append(i)
+        kinds.setdefault(("greedy",) if request.temperature < GREEDY else (request.top_k, request.top_p < 1), []).append(i)
     chosen = torch.empty(len(requests), dtype=torch.long, device=logits.device)
     for kind, rows in kinds.items():
         some = logits if len(rows) == len(requests) else logits[rows]
@@ -43,9 +49,9 @@ def choose(logits: torch.Tensor, requests: Sequence["Request"], uniforms: Sequen
             numbers = [[requests[i].temperature, requests[i].top_p, uniforms[i]] for i in rows]
             temperature, top_p, uniform = torch.tensor(numbers, device=logits.device).split(1, dim=1)  # (rows, 1) each
             tokens = _sample(some / temperature, kind[0], top_p if kind[1] else None, uniform)
-        if len(kinds) == 1:
-            return tokens.tolist()
         chosen[rows] = tokens
+    if bool(logits[:, 0].isnan().any()):
+        raise FloatingPointError("the model's logits are not numbers: its weights are damaged")
     return chosen.tolist()
 
 
@@ -59,10 +65,13 @@ def _sample(logits: torch.Tensor, top_k: int, top_p: torch.Tensor | None, unifor
     probabilities = (values - total).exp()
     if top_p is not None:
         before = probabilities.cumsum(dim=-1) - probabilities
-        if not top_k and V > NUCLEUS and bool((before[:, -1:] < top_p).any()):  # a flat distribution: the likeliest few are not enough
-            values, tokens = logits.sort(dim=-1, descending=True)
-            probabilities = (values - total).exp()
-            before = probabilities.cumsum(dim=-1) - probabilities
+        if not top_k and V > NUCLEUS and bool((flat := before[:, -1] < top_p[:, 0]).any()):  # for these the likeliest few are not enough
+            chosen = torch.empty_like(tokens[:, 0])
+            chosen[flat] = _sample(logits[flat], V, top_p[flat], uniform[flat])
+            if not bool(flat.all()):
+                chosen[~flat] = tokens[~flat].gather(1, _at(torch.where(before < top_p, probabilities, 0)[~flat], uniform[~flat])[:, None])[:, 0]
+            return chosen
+        before[:, 0] = -1  # the first is in it however small top_p
         probabilities = torch.where(before < top_p, probabilities, 0)
     return tokens.gather(1, _at(probabilities, uniform)[:, None])[:, 0]
 
@@ -70,7 +79,8 @@ def _sample(logits: torch.Tensor, top_k: int, top_p: torch.Tensor | None, unifor
 def _at(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """Where the running sum of the weights (n, V) passes the share `uniform` (n, 1) of all: a sample, for one random number and two passes."""
     sums = weights.cumsum(dim=-1)
-    return torch.searchsorted(sums, uniform * (1 - 2**-22) * sums[:, -1:], right=True)[:, 0]  # less than 1 also after rounding
+    found = torch.searchsorted(sums, uniform * (1 - 2**-22) * sums[:, -1:], right=True)[:, 0]  # less than 1 also after rounding
+    return found.clamp_max(weights.size(-1) - 1)  # what is not a number leads beyond the end
 
 
 # --- requests and what becomes of them -------------------------------------------------------------------------------
@@ -94,16 +104,17 @@ class Sample:
 
     tokens: list[int] = field(default_factory=list)
     masks: list[int] = field(default_factory=list)  # 1: chosen by the model, 0: forced by a tool
-    finish_reason: str | None = None  # stop, length or cancelled
+    finish_reason: str | None = None  # stop, length, cancelled, or error: a step failed, with an exception of its own
     stop_token: int | None = None
 
 
 class Event(NamedTuple):
-    """A token of one of a request's samples. The token that ends a sample is the last event of it."""
+    """A token of one of a request's samples."""
 
     sample: int
     token: int
     mask: int
+    stop: bool = False  # it ended the sample and is not part of it
 
 
 class Stream:
@@ -134,26 +145,27 @@ class Stream:
             if self.finished:
                 return
             moved = self.engine.step()
-            assert moved, "the request was lost"
+            assert moved or self.finished, "the request was lost"
 
-    def _finish(self, sample: Sample, reason: str) -> None:
-        sample.finish_reason = sample.finish_reason or reason
+    def finish(self, reason: str) -> None:
+        """End what has not ended. For the engine."""
+        for sample in self.samples:
+            sample.finish_reason = sample.finish_reason or reason
 
 
 class _Row:
     """A sample while it is being made, in the row of the cache that has its number in Engine.rows."""
 
-    def __init__(self, stream: Stream, number: int, logits: torch.Tensor):
+    def __init__(self, stream: Stream, number: int):
         self.stream, self.number, self.sample = stream, number, stream.samples[number]
         self.random = random.Random(f"{stream.request.seed}/{number}")  # of its own, so that company changes nothing
-        self.logits: torch.Tensor | None = logits  # those of the prompt, for the first token
         self.token = -1  # the last one: the model has not seen it yet
         self.forced: deque[int] = deque()
         self.python: list[int] | None = None  # what the model has written since it opened a tool call
 
 
 class _Prefill:
-    """Prompts on their way into a cache of their own, one row each; then, ready, until all of their samples have rows of the large one."""
+    """Prompts on their way into a cache of their own, a row each; then, ready, until all of their samples have rows of the large one."""
 
     def __init__(self, streams: list[Stream], cache: KVCache):
         self.streams, self.cache = streams, cache
@@ -167,7 +179,7 @@ class _Prefill:
 
     def waiting(self) -> list[int]:
         """The prompts that have samples without a row."""
-        return [i for i, stream in enumerate(self.streams) if self.placed[i] < len(stream.samples) and not stream.cancelled]
+        return [i for i, stream in enumerate(self.streams) if self.placed[i] < len(stream.samples) and not stream.finished]
 
 
 # --- the engine ------------------------------------------------------------------------------------------------------
@@ -177,29 +189,34 @@ class Engine:
     """max_rows: how many samples are made at a time. context: how long prompt and answer together may get; the model's own if None."""
 
     def __init__(self, model: GPT, tokenizer: Tokenizer, max_rows: int = 64, context: int | None = None):
+        if max_rows < 1:
+            raise UserError(f"max_rows={max_rows}: at least 1")
         self.source, self.tokenizer, self.max_rows = model, tokenizer, max_rows
         self.context = context or model.config.sequence_len
         self.model = model.for_inference()
+        self.model.extend_rotary(self.context + LENGTH_STEP)  # once for all: CUDA graphs go on with the tables that they were captured with
         self.device = model.get_device()
         self.prefill_tokens = PREFILL_TOKENS.get(self.device.type, PREFILL_TOKENS["cpu"])
         self.special = {name.strip("<|>"): token for name, token in tokenizer.special.items()}
         self.default_stop = frozenset({self.special["assistant_end"], tokenizer.bos})
-        self.waiting: deque[Stream] = deque()
-        self.prefills: list[_Prefill] = []  # the last one may be unfinished
+        self.inbox: deque[Stream] = deque()  # from any thread; everything else belongs to the one that steps
+        self.waiting: list[Stream] = []
+        self.prefills: list[_Prefill] = []
         self.rows: list[_Row] = []
         self.cache: KVCache | None = None  # as large as it has had to be so far
-        self.graphs = _DecodeGraphs(self) if self.device.type == "cuda" else None
+        self.graphs = DecodeGraphs(self.model) if self.device.type == "cuda" else None
         self.version = self._source_version()
 
     # weights
 
     def _source_version(self) -> int:
-        """Grows with every change to the model's weights in place."""
+        """Grows with every change to the model's weights in place. (Changes through .data go unseen.)"""
         return sum(p._version for p in self.source.parameters())
 
     @torch.no_grad
     def refresh(self) -> None:
         """Take over weights that have changed, say by an optimizer step. Cached keys are those of the old ones, so nothing may be under way."""
+        self._drop_cancelled()
         if self.busy:
             raise RuntimeError("requests are under way: finish or cancel them before refresh()")
         theirs = self.source.state_dict()
@@ -216,12 +233,13 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        return bool(self.waiting or self.prefills or self.rows)
+        return bool(self.inbox or self.waiting or self.prefills or self.rows)
 
     def submit(self, request: Request) -> Stream:
-        """Queue a request. It is refused now, not half-way, if the context has no room for it."""
+        """Queue a request. It is refused now, not half-way, if the context has no room for it. May be called from any thread."""
         self._check_weights()
         self._check(request)
+        request = request._replace(tokens=list(request.tokens))
         room = self.context - len(request.tokens)
         limit = room if request.max_tokens is None else request.max_tokens
         if limit > room or room < 1:
@@ -230,22 +248,28 @@ class Engine:
                             + (f" or ask for at most {room:,} tokens" if room > 0 else ""))  # fmt: skip
         stream = Stream(self, request, limit)
         if limit == 0:
-            for sample in stream.samples:
-                stream._finish(sample, "length")
+            stream.finish("length")
         else:
-            self.waiting.append(stream)
+            self.inbox.append(stream)
         return stream
 
     def _check(self, request: Request) -> None:
         vocab = self.model.config.vocab_size
+
+        def whole(number: object, least: int) -> bool:
+            return type(number) is int and number >= least
+
+        def real(number: object) -> bool:
+            return type(number) in (int, float)
+
         for fine, what in (
             (len(request.tokens) > 0, "the prompt is empty: begin it with the BOS token"),
-            (all(0 <= token < vocab for token in request.tokens), f"the prompt has tokens outside of the vocabulary of {vocab:,}"),
-            (request.num_samples >= 1, "num_samples must be at least 1"),
-            (request.max_tokens is None or request.max_tokens >= 0, "max_tokens cannot be negative"),
-            (0 <= request.temperature < float("inf"), "temperature must be a number from 0 on"),
-            (request.top_k >= 0, "top_k must be 0 (off) or more"),
-            (0 < request.top_p <= 1, "top_p must be above 0 and at most 1 (off)"),
+            (all(whole(token, 0) and token < vocab for token in request.tokens), f"the prompt has tokens outside of the vocabulary of {vocab:,}"),
+            (whole(request.num_samples, 1), "num_samples must be a whole number, at least 1"),
+            (request.max_tokens is None or whole(request.max_tokens, 0), "max_tokens must be a whole number, not negative"),
+            (real(request.temperature) and 0 <= request.temperature < float("inf"), "temperature must be a number from 0 on"),
+            (whole(request.top_k, 0), "top_k must be a whole number, 0 (off) or more"),
+            (real(request.top_p) and 0 < request.top_p <= 1, "top_p must be above 0 and at most 1 (off)"),
         ):
             if not fine:
                 raise UserError(what)
@@ -254,43 +278,98 @@ class Engine:
 
     @torch.inference_mode
     def step(self) -> bool:
-        """Move every request on by a token. False if there was nothing to do."""
+        """Move every request on by a token. False if there was nothing to do. If it fails, so does all that is under way."""
         self._drop_cancelled()
         if not self.busy:
             return False
         self._check_weights()
-        self._prefill()
-        self._place()
-        if self.rows:
-            logits = self._logits()
-            tokens = choose(logits, [row.stream.request for row in self.rows], [row.random.random() for row in self.rows])
-            for row, token in zip(self.rows, tokens, strict=True):
-                self._deliver(row, token)
-            self._free_finished()
+        try:
+            with torch.cuda.device(self.device) if self.device.type == "cuda" else contextlib.nullcontext():
+                self._step()
+        except BaseException:  # Ctrl-C too: what a pass has left half done would go wrong silently
+            self._abandon()
+            raise
         return True
 
+    def _step(self) -> None:
+        logits = [self._decode()] if self.rows else []  # before new rows come: CUDA graphs use the free ones as well
+        self._prefill()
+        logits += self._place()
+        if not self.rows:
+            return
+        tokens = choose(torch.cat(logits), [row.stream.request for row in self.rows], [row.random.random() for row in self.rows])
+        for row, token in zip(self.rows, tokens, strict=True):
+            self._deliver(row, token)
+        self._free_finished()
+
+    def _under_way(self) -> list[Stream]:
+        return [*self.waiting, *(s for p in self.prefills for s in p.streams), *(row.stream for row in self.rows)]
+
+    @torch.inference_mode
     def _drop_cancelled(self) -> None:
-        streams = [*self.waiting, *(s for p in self.prefills for s in p.streams), *(row.stream for row in self.rows)]
-        for stream in streams:
+        """The only place where `cancelled` is looked at: it may change at any moment."""
+        while self.inbox:
+            self.waiting.append(self.inbox.popleft())
+        for stream in self._under_way():
             if stream.cancelled:
-                for sample in stream.samples:
-                    stream._finish(sample, "cancelled")
-        self.waiting = deque(stream for stream in self.waiting if not stream.cancelled)
+                stream.finish("cancelled")
+        self.waiting = [stream for stream in self.waiting if not stream.finished]
         self.prefills = [prefill for prefill in self.prefills if prefill.waiting()]
         self._free_finished()
 
+    def _abandon(self) -> None:
+        for stream in self._under_way():
+            stream.finish("error")
+        self.waiting, self.prefills, self.rows = [], [], []
+
+    def _decode(self) -> torch.Tensor:
+        """Logits (rows, V) of what comes next in the rows in use."""
+        n = len(self.rows)
+        self._reserve(n, max(self.cache.positions[:n]) + 1)
+        tokens = [row.token for row in self.rows]
+        if self.graphs is not None:
+            logits = self.graphs.logits(self.cache, tokens)
+        else:
+            idx = torch.tensor(tokens, device=self.device)[:, None]
+            logits = self.model.logits(self.model.hidden(idx, self.cache.append(1, n))[:, 0])
+        self.cache.advance(1, n)
+        return logits
+
     def _prefill(self) -> None:
-        """Compute a piece of a long prompt, or several short ones, for rows that are or will soon be free."""
-        if not self.prefills or self.prefills[-1].logits is not None:
-            promised = sum(len(p.streams[i].samples) - p.placed[i] for p in self.prefills for i in p.waiting())
-            streams = self._next_prompts(self.max_rows - len(self.rows) - promised)
-            if not streams:
-                return
-            longest = max(len(stream.request.tokens) for stream in streams)
-            self.prefills.append(_Prefill(streams, self._new_cache(len(streams), longest)))
-        prefill = self.prefills[-1]
+        """Compute a piece of a long prompt, and beside it short ones as a whole, for rows that are or will soon be free."""
+        budget = self.prefill_tokens
+        ready = sum(len(prefill.waiting()) for prefill in self.prefills)
+        free = self.max_rows - len(self.rows) + READY - ready
+        long = next((prefill for prefill in self.prefills if prefill.logits is None), None)
+        if long is None and free > 0 and self.waiting and len(self.waiting[0].request.tokens) > budget:
+            long = self._begin([self.waiting[0]])
+            free -= 1
+        if long is not None:
+            short = any(len(stream.request.tokens) <= budget // SHORT_SHARE for stream in self.waiting)
+            piece = budget - budget // SHORT_SHARE if short and free > 0 else budget
+            self._compute(long, piece)
+            budget -= piece
+        chosen, longest = [], 0
+        for stream in self.waiting:  # as many as fit into what is left, padded to the longest of them
+            length = max(longest, len(stream.request.tokens))
+            if len(chosen) < free and length * (len(chosen) + 1) <= budget:
+                chosen.append(stream)
+                longest = length
+            elif long is None:  # nobody is overtaken but by those who fit in beside a long one
+                break
+        if chosen:
+            self._compute(self._begin(chosen), longest)
+
+    def _begin(self, streams: list[Stream]) -> _Prefill:
+        longest = max(len(stream.request.tokens) for stream in streams)
+        self.prefills.append(_Prefill(streams, KVCache.for_model(self.model, len(streams), longest)))
+        self.waiting = [stream for stream in self.waiting if stream not in streams]
+        return self.prefills[-1]
+
+    def _compute(self, prefill: _Prefill, tokens: int) -> None:
+        """The next so many tokens of these prompts."""
         cache, done = prefill.cache, prefill.done
-        T = min(prefill.length - done, self.prefill_tokens)
+        T = min(prefill.length - done, tokens)
         lengths = [min(len(stream.request.tokens) - done, T) for stream in prefill.streams]  # less than T only if it is the only piece
         idx = torch.tensor([[*s.request.tokens[done : done + n], *[0] * (T - n)] for s, n in zip(prefill.streams, lengths, strict=True)])
         sizes = torch.tensor(lengths, device=self.device)
@@ -300,48 +379,24 @@ class Engine:
         if prefill.done == prefill.length:
             prefill.logits = self.model.logits(x[torch.arange(len(lengths), device=self.device), sizes - 1])
 
-    def _next_prompts(self, free: int) -> list[Stream]:
-        """Waiting prompts that are computed together: as many as fit into one piece, padded to the longest of them; or one that is longer."""
-        chosen: list[Stream] = []
-        longest = 0
-        while self.waiting and free > 0:
-            longest = max(longest, len(self.waiting[0].request.tokens))
-            if chosen and longest * (len(chosen) + 1) > self.prefill_tokens:
-                break
-            chosen.append(self.waiting.popleft())
-            free -= len(chosen[-1].samples)
-        return chosen
-
-    def _place(self) -> None:
-        """Give free rows to samples whose prompt is ready."""
-        for prefill in [p for p in self.prefills if p.logits is not None]:
-            for i in prefill.waiting():
-                stream = prefill.streams[i]
-                while prefill.placed[i] < len(stream.samples) and len(self.rows) < self.max_rows:
-                    row = len(self.rows)
-                    self._reserve(row + 1, len(stream.request.tokens) + 1)
-                    self.cache.copy_row(row, prefill.cache, i)
-                    self.rows.append(_Row(stream, prefill.placed[i], prefill.logits[i]))
-                    prefill.placed[i] += 1
+    def _place(self) -> list[torch.Tensor]:
+        """Give free rows to samples whose prompt is ready, first to requests that have the fewest. The logits of the new rows, (1, V) each."""
+        have = Counter(id(row.stream) for row in self.rows)
+        ready = [(prefill, i) for prefill in self.prefills if prefill.logits is not None for i in prefill.waiting()]
+        logits = []
+        while ready and len(self.rows) < self.max_rows:
+            prefill, i = min(ready, key=lambda pair: have[id(pair[0].streams[pair[1]])])
+            stream, row = prefill.streams[i], len(self.rows)
+            self._reserve(row + 1, len(stream.request.tokens) + 1)
+            self.cache.copy_row(row, prefill.cache, i)
+            self.rows.append(_Row(stream, prefill.placed[i]))
+            logits.append(prefill.logits[i : i + 1])
+            prefill.placed[i] += 1
+            have[id(stream)] += 1
+            if prefill.placed[i] == len(stream.samples):
+                ready.remove((prefill, i))
         self.prefills = [prefill for prefill in self.prefills if prefill.waiting()]
-
-    def _logits(self) -> torch.Tensor:
-        """(rows, V): the model runs for rows that have a token it has not seen; those that are new have logits already, and come last."""
-        old = sum(row.logits is None for row in self.rows)
-        parts = []
-        if old:
-            self._reserve(len(self.rows), max(self.cache.positions[:old]) + 1)
-            tokens = [row.token for row in self.rows[:old]]
-            if self.graphs is not None:
-                parts.append(self.graphs.logits(tokens))
-            else:
-                idx = torch.tensor(tokens, device=self.device)[:, None]
-                parts.append(self.model.logits(self.model.hidden(idx, self.cache.append(1, old))[:, 0]))
-            self.cache.advance(1, old)
-        for row in self.rows[old:]:
-            parts.append(row.logits[None])
-            row.logits = None
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        return logits
 
     def _deliver(self, row: _Row, token: int) -> None:
         """Hand out a row's next token: the one that a tool has forced, or the chosen one."""
@@ -350,17 +405,17 @@ class Engine:
             token, mask = row.forced.popleft(), 0
         sample, stream = row.sample, row.stream
         row.token = token
-        stream.events.append(Event(row.number, token, mask))
         stop = self.default_stop if stream.request.stop_tokens is None else stream.request.stop_tokens
         if mask and token in stop:
-            sample.stop_token = token
-            return stream._finish(sample, "stop")
-        sample.tokens.append(token)
-        sample.masks.append(mask)
-        if len(sample.tokens) == stream.limit:
-            return stream._finish(sample, "length")
-        if stream.request.tools and mask:
-            self._use_tool(row, token)
+            sample.stop_token, sample.finish_reason = token, "stop"
+        else:
+            sample.tokens.append(token)
+            sample.masks.append(mask)
+            if len(sample.tokens) == stream.limit:
+                sample.finish_reason = "length"
+            elif stream.request.tools and mask:
+                self._use_tool(row, token)
+        stream.events.append(Event(row.number, token, mask, sample.finish_reason == "stop"))
 
     def _use_tool(self, row: _Row, token: int) -> None:
         """Between python_start and python_end stands an expression; what the calculator makes of it is put into the model's mouth."""
@@ -386,11 +441,6 @@ class Engine:
 
     # the cache
 
-    def _new_cache(self, rows: int, length: int) -> KVCache:
-        config = self.model.config
-        head_dim = config.n_embd // config.n_head
-        return KVCache(rows, config.n_kv_head, length, head_dim, config.n_layer, self.device, self.model.compute_dtype)
-
     def _reserve(self, rows: int, length: int) -> None:
         """Have a cache of at least this size. It grows in large steps and never shrinks, so its memory is soon what it will be."""
         have_rows, have_length = (self.cache.batch_size, self.cache.seq_len) if self.cache else (0, 0)
@@ -400,7 +450,7 @@ class Engine:
             rows = min(self.max_rows, max(rows, 2 * have_rows))
         if length > have_length:
             length = min(max(length, have_length * 3 // 2) + LENGTH_STEP - 1, self.context + LENGTH_STEP - 1) // LENGTH_STEP * LENGTH_STEP
-        old, self.cache = self.cache, self._new_cache(max(rows, have_rows), max(length, have_length))
+        old, self.cache = self.cache, KVCache.for_model(self.model, max(rows, have_rows), max(length, have_length))
         for row in range(len(self.rows)):
             self.cache.copy_row(row, old, row)
         if self.graphs is not None:
@@ -427,9 +477,8 @@ class Engine:
                 if stream.finished:
                     return
                 self.step()
-        finally:  # whoever stops listening frees the rows
+        finally:  # whoever stops listening gives the rows back, at the next step
             stream.cancel()
-            self._drop_cancelled()
 
     def generate_batch(self, tokens: Sequence[int], num_samples: int = 1, **settings) -> tuple[list[list[int]], list[list[int]]]:
         """(sequences, masks) of whole samples, the prompt at their beginning with mask 0, terminal tokens left out."""
@@ -446,75 +495,78 @@ class Engine:
         try:
             for i in sorted(range(len(requests)), key=lambda i: -len(prompts[i])):  # neighbours are alike then, and the longest begin early
                 streams[i] = self.submit(requests[i])
-            open_streams = streams
-            while open_streams := [stream for stream in open_streams if not stream.finished]:
+            unfinished = [stream for stream in streams if not stream.finished]
+            while unfinished:
                 moved = self.step()
-                assert moved, "a request was lost"
-                progress(len(streams) - len(open_streams))
+                unfinished = [stream for stream in unfinished if not stream.finished]
+                assert moved or not unfinished, "a request was lost"
+                progress(len(streams) - len(unfinished))
         finally:
             for stream in streams:
                 if stream is not None:
                     stream.cancel()
-            self._drop_cancelled()
         return [stream.samples for stream in streams]
 
     def fit(self, conversation: dict, max_tokens: int, drop_oldest: bool = False) -> tuple[list[int], int]:
         """(tokens, dropped): a conversation rendered for the assistant to go on, with room for an answer. If it is too long, its oldest turns
         are left out, a system message is kept, and `dropped` says how many messages that were; or, unless drop_oldest, submit will refuse it."""
-        messages, dropped = list(conversation["messages"]), 0
+        messages = list(conversation["messages"])
         first = 1 if messages and messages[0].get("role") == "system" else 0
-        while True:
-            tokens = self.tokenizer.render_for_completion({"messages": messages})
-            if not drop_oldest or len(tokens) + max_tokens <= self.context or len(messages) - first <= 2:
-                return tokens, dropped
-            del messages[first : first + 2]
-            dropped += 2
+
+        def without(turns: int) -> list[int]:
+            return self.tokenizer.render_for_completion({"messages": messages[:first] + messages[first + 2 * turns :]})
+
+        few = 0
+        if drop_oldest:  # the fewest turns whose absence makes room; the last question stays
+            most = max(0, (len(messages) - first - 1) // 2)
+            few = bisect.bisect_left(range(most), True, key=lambda turns: len(without(turns)) + max_tokens <= self.context)
+        return without(few), 2 * few
 
 
-class _DecodeGraphs:
+class DecodeGraphs:
     """The decoding step as CUDA graphs, one for each number of rows and of keys, both rounded up to powers of two: a step is one launch, and the
-    host waits for nothing until it reads the tokens. Rows beyond those in use compute nonsense into themselves."""
+    host waits for nothing until it reads the tokens. Rows beyond those in use compute nonsense into themselves, so they must be free."""
 
-    def __init__(self, engine: Engine):
-        self.engine = engine
+    def __init__(self, model: GPT):
+        self.model = model
         self.graphs: dict[tuple[int, int], tuple] = {}
+        self.pool = None  # of memory, for all of them: only one runs at a time
 
     def clear(self) -> None:
-        """The cache that they read has been replaced."""
+        """The cache that they read is about to be replaced."""
         self.graphs.clear()
 
-    def logits(self, tokens: list[int]) -> torch.Tensor:
-        cache = self.engine.cache
+    def logits(self, cache: KVCache, tokens: list[int]) -> torch.Tensor:
+        """(rows, V), good until the next call."""
         rows = min(1 << (len(tokens) - 1).bit_length(), cache.batch_size)
         end = min(max(LENGTH_STEP, 1 << max(cache.positions[: len(tokens)]).bit_length()), cache.seq_len)
         if (rows, end) not in self.graphs:
-            self.graphs[rows, end] = self._capture(rows, end)
+            self.graphs[rows, end] = self._capture(cache, rows, end)
         graph, inputs, logits = self.graphs[rows, end]
         idle = rows - len(tokens)
-        inputs.copy_(torch.tensor([tokens + [0] * idle, cache.positions[: len(tokens)] + [0] * idle]).pin_memory(), non_blocking=True)
+        numbers = torch.tensor([tokens + [0] * idle, cache.positions[: len(tokens)] + [0] * idle])
+        inputs.copy_(numbers.pin_memory() if inputs.is_cuda else numbers, non_blocking=True)
         graph.replay()
         return logits[: len(tokens)]
 
-    def _capture(self, rows: int, end: int) -> tuple:
-        model, cache = self.engine.model, self.engine.cache
-        model.extend_rotary(cache.seq_len)  # now, since a graph goes on with the tables that it was captured with
-        inputs = torch.zeros(2, rows, dtype=torch.long, device=self.engine.device)
+    def step(self, cache: KVCache, inputs: torch.Tensor, end: int) -> torch.Tensor:
+        """What a graph records. inputs (2, rows): tokens, and their positions."""
+        return self.model.logits(self.model.hidden(inputs[0][:, None], Append(cache, inputs[1], 1, end=end))[:, 0])
 
-        def run() -> torch.Tensor:
-            append = Append(cache, inputs[1], 1, end=end)
-            return model.logits(model.hidden(inputs[0][:, None], append)[:, 0])
-
-        kept = cache.previous.clone()  # trying it out overwrites column 0 of rows and what comes before; the former is restored below
+    def _capture(self, cache: KVCache, rows: int, end: int) -> tuple:
+        inputs = torch.zeros(2, rows, dtype=torch.long, device=self.model.get_device())
+        kept = cache.previous.clone()  # trying it out writes to column 0, and to what comes before: both are restored
         columns = [t[:, :, 0].clone() for t in (cache.k_cache, cache.v_cache)]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(2):
-                run()
+                self.step(cache, inputs, end)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            logits = run()
+        self.pool = self.pool or torch.cuda.graph_pool_handle()
+        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):  # other threads may be using the GPU
+            logits = self.step(cache, inputs, end)
         cache.previous.copy_(kept)
         for t, column in zip((cache.k_cache, cache.v_cache), columns, strict=True):
             t[:, :, 0] = column
@@ -525,14 +577,15 @@ class _DecodeGraphs:
 
 
 class TextStream:
-    """Tokens to text, piece by piece, and never half a character: bytes wait for those that complete them."""
+    """Tokens to text, piece by piece, and never half a character: bytes wait for those that complete them. Special tokens are no text."""
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
         self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self.special = frozenset(tokenizer.special.values())
 
     def add(self, token: int) -> str:
-        return self.decoder.decode(self.tokenizer.decode_bytes([token]))
+        return "" if token in self.special else self.decoder.decode(self.tokenizer.decode_bytes([token]))
 
 
 class InferenceEngine:
@@ -558,8 +611,7 @@ class InferenceEngine:
         text = TextStream(self.tokenizer)
         try:
             for event in stream:
-                if stream.samples[0].stop_token is None and (piece := text.add(event.token)):
+                if not event.stop and (piece := text.add(event.token)):
                     yield piece
         finally:
             stream.cancel()
-            self.engine.step()

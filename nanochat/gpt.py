@@ -180,7 +180,8 @@ class GPT(nn.Module):
     def extend_rotary(self, length: int) -> None:
         """A cache may go on beyond the rows that the model was trained on."""
         if length > self.cos.size(1):
-            self.cos, self.sin = self._rotary_tables(self.get_device(), length)
+            with torch.inference_mode(False):  # training goes on with them
+                self.cos, self.sin = self._rotary_tables(self.get_device(), length)
 
     def for_inference(self) -> "GPT":
         """A copy with its matrices in the compute dtype, so that they are cast once and not at every use. What needs no cast is shared."""
@@ -234,12 +235,12 @@ class GPT(nn.Module):
         for i, block in enumerate(self.transformer.h):
             ve = self.value_embeds[str(i)](idx).to(x.dtype) if str(i) in self.value_embeds else None
             arguments = (x, x0, self.resid_lambdas[i], self.x0_lambdas[i], ve, cos_sin, self.windows[i], self.kernel)
-            if self.activation_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, *arguments, use_reentrant=False)
-            elif append is None:
-                x = block(*arguments)
-            else:
+            if append is not None:
                 x = block(*arguments, append.layer(i))
+            elif self.activation_checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, *arguments, use_reentrant=False)
+            else:
+                x = block(*arguments)
             if i == self.config.n_layer // 2:
                 kept = x
         return self.back_out(x, kept)

@@ -22,6 +22,12 @@ class KVCache:
         self.previous: torch.Tensor | None = None  # (B, n_embd): each row's last embedding, which the next one is smeared with
         self.positions = [0] * batch_size
 
+    @classmethod
+    def for_model(cls, model, batch_size: int, seq_len: int) -> "KVCache":
+        config = model.config
+        head_dim = config.n_embd // config.n_head
+        return cls(batch_size, config.n_kv_head, seq_len, head_dim, config.n_layer, model.get_device(), model.compute_dtype)
+
     def get_pos(self, row: int = 0) -> int:
         return self.positions[row]
 
@@ -31,8 +37,7 @@ class KVCache:
     def reset(self) -> None:
         """Empty all rows."""
         self.positions = [0] * self.batch_size
-        if self.previous is not None:
-            self.previous.zero_()
+        self.previous = None
 
     def advance(self, tokens: int, rows: int | None = None) -> None:
         """What was appended to the first `rows` rows (all, if None) counts from now on."""
@@ -49,6 +54,7 @@ class KVCache:
         for row in range(self.batch_size):
             self.copy_row(row, other, row if other.batch_size > 1 else 0)
 
+    @torch.inference_mode
     def copy_row(self, row: int, other: "KVCache", other_row: int) -> None:
         length = other.positions[other_row]
         assert length <= self.seq_len, (length, self.seq_len)
@@ -128,7 +134,7 @@ class LayerAppend:
         append, rows = self.append, self.append.rows
         if append.T == 1 and q.device.type == "cpu" and cpu_kernels.decode_usable(q.dtype):
             return cpu_kernels.attend(q, k, v, self.keys[:rows], self.values[:rows], append.positions, window)
-        for store, new in ((self.keys, k), (self.values, v)):
+        for store, new in ((self.keys, k.detach()), (self.values, v.detach())):
             if append.start is None:
                 store[append.places] = new
             else:

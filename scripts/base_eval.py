@@ -110,10 +110,7 @@ def write_results(name: str, results: dict) -> None:
         write_text(folder / f"{name}.csv", "\n".join(lines) + "\n")
         for task in core["tasks"].values():
             task["outcomes"] = "".join("01"[right] for right in task["outcomes"])  # of each item, in the order of evaluation
-    path = folder / f"{name}.json"
-    if path.exists():  # the same step may be evaluated part by part
-        results = {**json.loads(path.read_text(encoding="utf-8")), **results}
-    write_text(path, json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / f"{name}.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     print0(f"saved to {folder / name}.json" + (" and .csv" if core else ""))
 
 
@@ -146,6 +143,7 @@ def main(args: argparse.Namespace) -> None:
     if "bpb" in modes:
         for split in ("train", "val"):
             pretrain_batches(tokenizer, dataset, args.device_batch_size, context, split, compute, prefetch=False)  # looks at the data and returns
+    (get_base_dir() / "base_eval").mkdir(parents=True, exist_ok=True)
     print0(f"{name} on {compute.world_size} × {compute.device.type}: {', '.join(modes)}")
 
     if "core" in modes:

@@ -40,6 +40,8 @@ def parse_args() -> argparse.Namespace:
             parser.error(f"--{name.replace('_', '-')} {getattr(args, name)}: at least 1")
     if min(args.batch_sizes) < 1:
         parser.error("--batch-sizes: each at least 1")
+    if not 0 <= args.temperature < float("inf") or args.top_k < 0:
+        parser.error("--temperature and --top-k cannot be negative")
     return args
 
 
@@ -103,10 +105,16 @@ def shares(engine, result: dict, args: argparse.Namespace, bandwidth: float, flo
             "share_of_flops": work / result["step_seconds"] / flops}  # fmt: skip
 
 
+def held(engine) -> int:
+    """Bytes of the weights and of the cache."""
+    tensors = [*engine.model.parameters(), engine.cache.k_cache, engine.cache.v_cache]
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
 def main(args: argparse.Namespace) -> None:
     from nanochat.checkpoint_manager import load_model
     from nanochat.engine import Engine
-    from nanochat.hardware import peak_bandwidth, peak_flops, peak_memory
+    from nanochat.hardware import peak_bandwidth, peak_flops
 
     device = compute_init(args.device_type).device
     if args.depth is not None:
@@ -124,11 +132,11 @@ def main(args: argparse.Namespace) -> None:
         engine = Engine(model, tokenizer, max_rows=rows, context=max(config.sequence_len, args.prompt_tokens + args.new_tokens))
         measure(engine, rows, args)  # the first time builds kernels, graphs and the cache
         result = measure(engine, rows, args)
-        result |= {**shares(engine, result, args, bandwidth, flops), "peak_memory": peak_memory(device)}
+        result |= {**shares(engine, result, args, bandwidth, flops), "memory": held(engine)}
         results.append(result)
         print(f"{rows:>5} {result['first_token_seconds'] * 1e3:>9.0f} ms {result['prefill_tokens_per_second']:>7,.0f} tok/s "
               f"{result['step_seconds'] * 1e3:>8.2f} ms {result['tokens_per_second']:>7,.0f} tok/s {result['share_of_bandwidth']:>9.0%} "
-              f"{result['share_of_flops']:>7.0%} {result['peak_memory'] / 2**30:>6.2f} GiB", flush=True)  # fmt: skip
+              f"{result['share_of_flops']:>7.0%} {result['memory'] / 2**30:>6.2f} GiB", flush=True)  # fmt: skip
     print(json.dumps({"device": device.type, "dtype": dtype, "depth": config.n_layer, "n_embd": config.n_embd, "vocab_size": config.vocab_size,
                       "bandwidth": bandwidth, "flops": flops, "prompt_tokens": args.prompt_tokens, "new_tokens": args.new_tokens,
                       "results": results}))  # fmt: skip

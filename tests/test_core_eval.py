@@ -18,6 +18,7 @@ from nanochat.checkpoint_manager import CheckpointManager
 from nanochat.common import Compute
 from nanochat.core_bundle import CoreTask, get_bundle, read_items, read_tasks
 from nanochat.core_eval import Example, PlainScorer, batches, choose_items, crop, deal, evaluate_core, evaluate_task, judge, prompts, render
+from nanochat.core_scoring import CachedScorer
 from nanochat.gpt import GPTConfig, new_model
 
 ROOT = Path(__file__).parent.parent
@@ -26,10 +27,10 @@ CONTEXT = 1024
 KINDS = ("multiple_choice", "schema", "language_modeling")
 
 
-def opinionated_model(vocab_size: int = 1024):
+def opinionated_model(vocab_size: int = 1024, context: int = CONTEXT):
     """Random weights, but large enough that it cares: a new model finds all tokens nearly the same."""
     torch.manual_seed(7)
-    model = new_model(GPTConfig(CONTEXT, vocab_size, n_layer=2, n_head=2, n_kv_head=2, n_embd=32, window_pattern="SL"), "cpu")
+    model = new_model(GPTConfig(context, vocab_size, n_layer=2, n_head=2, n_kv_head=2, n_embd=32, window_pattern="SL"), "cpu")
     for p in model.parameters():
         if p.ndim == 2:
             torch.nn.init.normal_(p, std=0.3)
@@ -43,9 +44,9 @@ def model():
         yield opinionated_model()
 
 
-@pytest.fixture
-def scorer(model, one_thread) -> PlainScorer:
-    return PlainScorer(model)
+@pytest.fixture(params=[PlainScorer, CachedScorer])
+def scorer(request, model, one_thread):
+    return request.param(model)
 
 
 def invented(kind: str, count: int, seed: int = 1) -> list[dict]:
@@ -321,6 +322,7 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from nanochat.common import Compute
 from nanochat.core_eval import PlainScorer, evaluate_core
+from nanochat.core_scoring import CachedScorer
 from nanochat.tokenizer import Tokenizer
 from test_core_eval import opinionated_model
 
@@ -329,12 +331,44 @@ def run(rank):
     dist.init_process_group("gloo", init_method="file://{folder}/store", rank=rank, world_size=2)
     calls = []
     model = opinionated_model()
-    scorer = PlainScorer(lambda ids: (calls.append(ids.numel()), model(ids))[1])
+    score = {scorer}(model)
+    scorer = lambda batch: (calls.append(sum(len(option) for example in batch for option in example.options)), score(batch))[1]
     compute = Compute(True, rank, rank, 2, torch.device("cpu"))
     result = evaluate_core(scorer, Tokenizer.from_directory(Path({tokenizer!r})), Path({bundle!r}), 150, 100_000, compute, 64)
     result["work"] = sum(calls)
     Path("{folder}", f"{{rank}}.json").write_text(json.dumps(result))
 """
+
+
+def test_options_side_by_side_and_options_as_rows(model, one_thread):
+    """In one batch: questions that share much, little or nothing but the first token, with options of one token and of hundreds."""
+    r = random.Random(11)
+
+    def tokens(count: int) -> list[int]:
+        return [r.randrange(1024) for _ in range(count)]
+
+    batch = []
+    for shared, sizes in ((0, (1, 3)), (300, (4, 1, 20)), (17, (2, 2)), (5, (300, 280)), (400, (500, 450, 3)), (40, (1, 1, 1, 1)), (0, (200, 1))):
+        context = [5, *tokens(shared)]
+        batch.append(Example(0, 0, [context + tokens(size) for size in sizes], [len(context)] * len(sizes), False))
+    end = tokens(7)
+    contexts = [[5, *tokens(90), *tokens(size)] for size in (3, 1, 40)]
+    batch.append(Example(0, 0, [context + end for context in contexts], [len(context) for context in contexts], False))
+    for some in (batch, batch[:1], batch[3:5], batch[::-1]):
+        for mine, theirs in zip(CachedScorer(model)(some), PlainScorer(model)(some), strict=True):
+            assert [loss for loss, _ in mine] == pytest.approx([loss for loss, _ in theirs], abs=1e-5)
+            assert [right for _, right in mine] == [right for _, right in theirs]
+
+
+def test_prompts_longer_than_the_context(tokenizer, tmp_path, one_thread, monkeypatch):
+    """They are seen through the model's windows, as if it had longer tables of positions."""
+    monkeypatch.setenv("NANOCHAT_DTYPE", "float32")
+    narrow, wide = opinionated_model(context=64), opinionated_model()
+    wide.windows = narrow.windows
+    task = task_with(tmp_path, "multiple_choice", invented("multiple_choice", 12), 3)
+    result = evaluate_task(CachedScorer(narrow), task, tokenizer, max_tokens=core_eval.longest_prompt(narrow.config), context=64)
+    assert result.outcomes == evaluate_task(PlainScorer(wide), task, tokenizer).outcomes
+    assert result.long > 0 and result.cut == 0
 
 
 def test_two_ranks_see_what_one_sees(model, scorer, tokenizer, in_small_world, tmp_path, monkeypatch, capfd):
@@ -345,7 +379,11 @@ def test_two_ranks_see_what_one_sees(model, scorer, tokenizer, in_small_world, t
     said = capfd.readouterr().out
     assert "longer than the 64 tokens" in said and "tinyworld_quiz 1" in said
     code = (RANKS + FORK_TWO).format(
-        tests=str(Path(__file__).parent), folder=tmp_path, tokenizer=str(in_small_world / "tokenizer_tinyworld"), bundle=str(bundle)
+        tests=str(Path(__file__).parent),
+        folder=tmp_path,
+        tokenizer=str(in_small_world / "tokenizer_tinyworld"),
+        bundle=str(bundle),
+        scorer=type(scorer).__name__,
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert run.returncode == 0, run.stderr

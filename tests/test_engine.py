@@ -3,6 +3,9 @@
 import gc
 import os
 import random
+import sys
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import torch
 
 from nanochat import engine as engine_module
 from nanochat.common import UserError
-from nanochat.engine import Engine, InferenceEngine, Request, TextStream, choose
+from nanochat.engine import DecodeGraphs, Engine, InferenceEngine, Request, TextStream, choose
 from nanochat.gpt import GPT, GPTConfig, new_model
 from nanochat.kv_cache import KVCache
 
@@ -214,6 +217,27 @@ def test_the_nucleus_is_the_smallest_set(vocab, top_p, top_k):
     torch.testing.assert_close(drawn(logits, top_p=top_p, top_k=top_k), expected, atol=4e-4, rtol=0)
 
 
+@pytest.mark.parametrize("settings", [{"temperature": 1e-40}, {"top_p": 1e-50}, {"top_p": 1e-50, "top_k": 3}, {"temperature": 1e-6, "top_p": 0.5}])
+def test_extreme_settings_take_the_likeliest(settings):
+    logits = torch.randn(4, 3000)
+    assert choose(logits, [Request([0], **settings)] * 4, [0.1, 0.5, 0.9, 0.999]) == logits.argmax(-1).tolist()
+
+
+def test_company_with_a_flat_distribution(monkeypatch):
+    """Of ties, which bfloat16 makes many, one and the same is taken, whatever others need."""
+    torch.manual_seed(3)
+    own, flat = (torch.randn(1, 5000) * 4).round(), torch.zeros(1, 5000)
+    request, other = Request([0], top_p=0.9), Request([0], top_p=0.9, temperature=100)
+    for u in (0.0, 0.3, 0.6, 0.89, 0.999):
+        alone = choose(own, [request], [u])
+        assert choose(torch.cat([flat, own]), [other, request], [0.5, u])[1:] == alone
+
+
+def test_damaged_weights_are_noticed():
+    with pytest.raises(FloatingPointError):
+        choose(torch.full((2, 10), torch.nan), [Request([0])] * 2, [0.5, 0.5])
+
+
 def test_the_ends_of_the_random_numbers():
     logits = torch.tensor([[-torch.inf, 0.0, 1.0, -torch.inf]])
     request = Request([0])
@@ -261,7 +285,7 @@ def test_who_stops_listening_frees_the_rows(engine):
         assert len(engine.rows) == 4
         break
     gc.collect()
-    assert not engine.busy
+    assert not engine.step() and not engine.busy and not engine.rows
 
 
 # --- the calculator ----------------------------------------------------------------------------------------------------
@@ -348,13 +372,133 @@ def test_memory_is_flat_over_many_requests(tokenizer):
         open_streams.append(engine.submit(Request(prompt, max_tokens=dice.randint(1, 6), seed=i, stop_tokens=NO_STOP)))
         if i % 7 == 0:
             open_streams[-1].cancel()
-        while len(engine.waiting) > 8:
+        while len(engine.inbox) + len(engine.waiting) > 8:
             engine.step()
         open_streams = [stream for stream in open_streams if not stream.finished]
         if i in (600, 1999):
             sizes.append((rss(), engine.cache.k_cache.shape))
     assert sizes[0][1] == sizes[1][1]
     assert sizes[1][0] - sizes[0][0] < 8 << 20, sizes
+
+
+class EagerGraphs(DecodeGraphs):
+    """CUDA graphs without CUDA: the same rounding up of rows and keys, the same static inputs and outputs."""
+
+    def _capture(self, cache, rows, end):
+        inputs = torch.zeros(2, rows, dtype=torch.long)
+        logits = torch.empty(rows, self.model.config.vocab_size)
+
+        class Graph:
+            def replay(_):
+                logits.copy_(self.step(cache, inputs, end))
+
+        return Graph(), inputs, logits
+
+
+def test_decoding_with_rows_and_keys_rounded_up(model, tokenizer, monkeypatch):
+    """Rows beyond those in use compute nonsense; nobody who joins meanwhile may be touched by it."""
+    monkeypatch.setattr(engine_module, "LENGTH_STEP", 64)  # so that the cache grows under way
+    prompts = random_prompts(40, 150, tokenizer.get_vocab_size(), seed=6)
+    engine, dice = Engine(model, tokenizer, max_rows=7, context=600), random.Random(7)
+    engine.graphs = EagerGraphs(engine.model)
+    lengths = [dice.randint(1, 12) for _ in prompts]
+    streams, captured = [], set()
+    while len(streams) < 40 or engine.busy:
+        for _ in range(min(dice.randint(0, 2), 40 - len(streams))):
+            i = len(streams)
+            streams.append(engine.submit(Request(prompts[i], max_tokens=lengths[i], temperature=0, stop_tokens=NO_STOP, tools=False)))
+        engine.step()
+        captured |= engine.graphs.graphs.keys()
+    for prompt, length, stream in zip(prompts, lengths, streams, strict=True):
+        assert stream.samples[0].tokens == list(model.generate(prompt, length, temperature=0))
+    assert {rows for rows, _ in captured} >= {1, 2, 4, 7} and len({end for _, end in captured}) > 1
+
+
+def test_short_prompts_are_not_kept_waiting_by_long_ones(engine):
+    engine.prefill_tokens = 32
+    long = engine.submit(Request([7] * 480, max_tokens=2, stop_tokens=NO_STOP))
+    short = engine.submit(Request([1, 2], max_tokens=2, stop_tokens=NO_STOP))
+    engine.step()
+    assert len(short.samples[0].tokens) == 1 and not long.samples[0].tokens
+    list(long)
+
+
+def test_many_samples_leave_room_for_others(engine):
+    engine.max_rows = 4
+    many = engine.submit(Request([1, 2], num_samples=50, max_tokens=3, stop_tokens=NO_STOP))
+    engine.step()
+    one = engine.submit(Request([3], max_tokens=3, stop_tokens=NO_STOP))
+    for _ in range(8):
+        engine.step()
+    assert one.finished and not many.finished
+    list(many)
+    assert [len(sample.tokens) for sample in many.samples] == [3] * 50
+
+
+def test_other_threads_may_submit_and_cancel(model, tokenizer):
+    engine = Engine(model, tokenizer, max_rows=4)
+    prompts = random_prompts(6, 60, tokenizer.get_vocab_size(), seed=8)
+    expected = [list(model.generate(prompt, 4, temperature=0)) for prompt in prompts]
+    streams, done = [], threading.Event()
+
+    def client(number: int) -> None:
+        dice = random.Random(number)
+        for _ in range(60):
+            i = dice.randrange(6)
+            stream = engine.submit(Request(prompts[i], max_tokens=4, temperature=0, stop_tokens=NO_STOP, tools=False))
+            streams.append((i, stream))
+            if dice.random() < 0.4:
+                time.sleep(dice.random() / 200)
+                stream.cancel()
+
+    def serve() -> None:
+        while not done.is_set() or engine.busy:
+            engine.step() or time.sleep(0.001)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        clients = [threading.Thread(target=client, args=(n,)) for n in range(4)]
+        server = threading.Thread(target=serve)
+        for thread in (server, *clients):
+            thread.start()
+        for thread in clients:
+            thread.join()
+        done.set()
+        server.join(timeout=120)
+    finally:
+        sys.setswitchinterval(before)
+    assert len(streams) == 240 and all(stream.finished for _, stream in streams)
+    for i, stream in streams:
+        sample = stream.samples[0]
+        assert sample.tokens == expected[i][: len(sample.tokens)] and (sample.finish_reason == "cancelled" or len(sample.tokens) == 4)
+
+
+def test_a_cancelled_stream_ends(engine):
+    stream = engine.submit(Request([1, 2], max_tokens=20, stop_tokens=NO_STOP))
+    stream.cancel()
+    assert list(stream) == [] and stream.samples[0].finish_reason == "cancelled"
+    stream = engine.submit(Request([1, 2], max_tokens=20, stop_tokens=NO_STOP))
+    for seen, _ in enumerate(stream):
+        if seen == 2:
+            stream.cancel()
+    assert len(stream.samples[0].tokens) == 3
+
+
+def test_when_a_step_fails_nobody_waits_for_ever(engine, monkeypatch):
+    streams = [engine.submit(Request([1, 2, i], max_tokens=9, stop_tokens=NO_STOP)) for i in range(3)]
+    engine.step()
+    hidden = engine.model.hidden
+
+    def no_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(engine.model, "hidden", no_memory)
+    with pytest.raises(MemoryError):
+        engine.step()
+    assert [stream.samples[0].finish_reason for stream in streams] == ["error"] * 3 and not engine.busy
+    monkeypatch.setattr(engine.model, "hidden", hidden)
+    assert len(greedy(engine, [1, 2], 5)) == 5
 
 
 # --- weights -----------------------------------------------------------------------------------------------------------
@@ -418,6 +562,8 @@ def test_matrices_are_cast_once(monkeypatch, tokenizer):
         (Request([]), "empty"), (Request([5000]), "vocabulary"), (Request([-1]), "vocabulary"), (Request([1], num_samples=0), "num_samples"),
         (Request([1], max_tokens=-1), "max_tokens"), (Request([1], temperature=-1), "temperature"),
         (Request([1], temperature=float("nan")), "temperature"),
+        (Request([1.5]), "vocabulary"), (Request([1, None]), "vocabulary"), (Request([1], max_tokens=2.5), "max_tokens"),
+        (Request([1], top_k=2.5), "top_k"), (Request([1], temperature="warm"), "temperature"),
         (Request([1], top_k=-5), "top_k"), (Request([1], top_p=0), "top_p"), (Request([1], top_p=1.5), "top_p"),
     ],
 )  # fmt: skip
@@ -471,9 +617,15 @@ def test_text_in_text_out(model, tokenizer, in_small_world, monkeypatch):
         talker.stream("The sun", max_new_tokens=12, temperature=0.8, top_p=0.9, seed=3)
     )
     prompt = tokenizer.encode("The sun", prepend=tokenizer.bos)
-    expected = tokenizer.decode(list(model.generate(prompt, 12, temperature=0))).rstrip("\ufffd")
+    expected = [token for token in model.generate(prompt, 12, temperature=0) if token < tokenizer.bos]
+    expected = tokenizer.decode(expected).rstrip("\ufffd")
     assert talker.generate("The sun", 12, temperature=0) == talker.generate(prompt, 12, temperature=0) == expected
-    assert not talker.engine.busy
+    one, two = (talker.stream("The sun", 12, temperature=0) for _ in range(2))  # one moves the other on as well, and takes nothing from it
+    assert [next(one) + "".join(one), next(two) + "".join(two)] == [expected] * 2
+    half = talker.stream("The sun", 12, temperature=0)
+    next(half)
+    half.close()
+    assert not talker.engine.step() and not talker.engine.busy
     monkeypatch.setattr(engine_module, "get_tokenizer", lambda: tokenizer)
     assert InferenceEngine(model).generate("The sun", 12, temperature=0) == expected
     with pytest.raises(UserError, match="the tokenizer has 1,024 tokens and the model 300"):
