@@ -5,12 +5,14 @@ next row of stream g mod n. A rank owns the streams s with s mod world_size = ra
 same global batches. Rows are T + 1 tokens: best fit, the longest waiting document that fits, else the shortest one is cropped to fill.
 
     for x, y, state in pretrain_batches(...): ...     # the state after this batch is all it takes to go on with the next one
+
+sft_batches does the same for conversations, which stay whole.
 """
 
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 BUFFER_DOCUMENTS = 1000
+BUFFER_CONVERSATIONS = 100
 PREFETCHED_BATCHES = 4
 CHECKED_BYTES = 16_000_000  # shards up to this size are read once before a run, some hundredths of a second each
 
@@ -59,6 +62,10 @@ class BestFit:
         self.queues[length].append(self.arrivals)
         self.present |= self.bits[length]
         self.arrivals += 1
+
+    def has_for(self, room: int) -> bool:
+        """Is there a document that fits?"""
+        return bool(self.present & self.up_to[room])
 
     def take(self, room: int) -> tuple[int, np.ndarray]:
         """(length, document): the longest that fits into the room, else the shortest there is."""
@@ -323,6 +330,119 @@ class _Rows:
             if pinned:
                 x, y = x.pin_memory(), y.pin_memory()
             yield x, y, LoaderState(self.row, self.row_tokens, self.n_streams, states, self.identity)
+
+
+# --- conversations ---------------------------------------------------------------------------------------------------
+
+
+class SftState(NamedTuple):
+    """Where a loader of conversations stands; the same on all ranks."""
+
+    epoch: int = 1
+    taken: int = 0  # conversations read in this epoch
+    row: int = 0  # the next row of the global order
+    waiting: tuple[int, ...] = ()  # conversations that are read but not yet in a row
+    identity: str = ""  # of what: conversations, tokens of a row, size of the buffer
+    conversations: int = 0  # in an epoch
+
+    @property
+    def epochs(self) -> float:
+        """How much has been seen, counted in epochs."""
+        return self.epoch - 1 + (self.taken - len(self.waiting)) / self.conversations
+
+    def state_dict(self) -> dict:
+        return {**self._asdict(), "waiting": list(self.waiting)}
+
+    @classmethod
+    def from_state_dict(cls, state: dict) -> "SftState":
+        return cls(**{**state, "waiting": tuple(state["waiting"])})
+
+
+def sft_batches(
+    tokenizer: Tokenizer,
+    conversations: Sequence[dict],
+    batch_size: int,
+    sequence_len: int,
+    compute: Compute,
+    state: SftState | None = None,
+    buffer_size: int = BUFFER_CONVERSATIONS,
+    prefetch: bool = True,
+) -> Iterator[tuple["torch.Tensor", "torch.Tensor", SftState]]:
+    """Endless batches x, y of (batch_size, sequence_len) on the rank's device, each with the state after it. y is -1 but for what the assistant says.
+
+    Whole conversations are packed by best fit, and rows are padded where none fits; one that is longer than a row is cut. Every epoch has each
+    conversation once. All ranks pack all rows, which is quick, and take every world_size-th: so any number of ranks sees the same global batches.
+    """
+    if not len(conversations):
+        raise UserError("there are no conversations to train on: name a mixture that has some")
+    if batch_size < 1:
+        raise UserError(f"a batch of {batch_size} rows: it takes one at least")
+    identity = f"{len(conversations)} conversations, {buffer_size} waiting, in rows of {sequence_len + 1} tokens"
+    state = state or SftState(identity=identity, conversations=len(conversations))
+    if state.identity != identity:
+        raise UserError(
+            f"the saved state belongs to other batches ({state.identity}), not to these ({identity}): start anew or resume on the same data"
+        )
+    rows = _conversation_rows(tokenizer, conversations, sequence_len + 1, state, buffer_size)
+    batches = _conversation_batches(rows, batch_size, sequence_len, compute)
+    return _on_device(_prefetched(batches) if prefetch else batches, compute)
+
+
+def _conversation_rows(
+    tokenizer: Tokenizer, conversations: Sequence[dict], row_tokens: int, state: SftState, buffer_size: int
+) -> Iterator[tuple[list[tuple[list[int], list[int]]], SftState]]:
+    """(parts, state after) of every row of the global order; a part is a conversation's tokens and mask."""
+    buffer = BestFit(row_tokens)
+
+    def buffer_up(i: int) -> None:
+        tokens, mask = tokenizer.render_conversation(conversations[i], row_tokens)
+        buffer.add(len(tokens), (i, tokens, mask))
+
+    for i in state.waiting:
+        buffer_up(i)
+    epoch, taken, row = state.epoch, state.taken, state.row
+    while True:
+        parts, room = [], row_tokens
+        while True:
+            while len(buffer) < buffer_size and taken < len(conversations):
+                buffer_up(taken)
+                taken += 1
+            if not buffer.has_for(room):
+                break
+            length, (_, tokens, mask) = buffer.take(room)
+            parts.append((tokens, mask))
+            room -= length
+        row += 1
+        if not len(buffer) and taken == len(conversations):
+            epoch, taken = epoch + 1, 0
+        yield parts, state._replace(epoch=epoch, taken=taken, row=row, waiting=tuple(i for i, _, _ in buffer.waiting.values()))
+
+
+def _conversation_batches(rows: Iterator, batch_size: int, sequence_len: int, compute: Compute) -> Iterator:
+    import torch
+
+    pinned = compute.device.type == "cuda"
+    while True:
+        x = np.zeros((batch_size, sequence_len), dtype=np.int64)
+        y = np.full((batch_size, sequence_len), -1, dtype=np.int64)
+        for k in range(batch_size * compute.world_size):
+            parts, state = next(rows)
+            if (state.row - 1) % compute.world_size == compute.rank:
+                _fill(x[k // compute.world_size], y[k // compute.world_size], parts)
+        tensors = [torch.from_numpy(t) for t in (x, y)]
+        yield *((t.pin_memory() for t in tensors) if pinned else tensors), state
+
+
+def _fill(x: np.ndarray, y: np.ndarray, parts: list[tuple[list[int], list[int]]]) -> None:
+    """A row of inputs and targets. The row has a token more than x: its last one is a target only."""
+    tokens = np.fromiter((token for ids, _ in parts for token in ids), dtype=np.int64)
+    trained = np.fromiter((bit for _, mask in parts for bit in mask), dtype=bool)
+    inputs = tokens[: len(x)]
+    x[: len(inputs)] = inputs
+    y[: len(tokens) - 1] = np.where(trained, tokens, -1)[1:]
+
+
+# --- delivery --------------------------------------------------------------------------------------------------------
 
 
 def _on_device(batches: Iterator[tuple["torch.Tensor", "torch.Tensor", LoaderState]], compute: Compute) -> Iterator:
