@@ -65,13 +65,13 @@ def _sample(logits: torch.Tensor, top_k: int, top_p: torch.Tensor | None, unifor
     probabilities = (values - total).exp()
     if top_p is not None:
         before = probabilities.cumsum(dim=-1) - probabilities
+        before[:, 0] = -1  # the first is in it however small top_p
         if not top_k and V > NUCLEUS and bool((flat := before[:, -1] < top_p[:, 0]).any()):  # for these the likeliest few are not enough
             chosen = torch.empty_like(tokens[:, 0])
             chosen[flat] = _sample(logits[flat], V, top_p[flat], uniform[flat])
             if not bool(flat.all()):
                 chosen[~flat] = tokens[~flat].gather(1, _at(torch.where(before < top_p, probabilities, 0)[~flat], uniform[~flat])[:, None])[:, 0]
             return chosen
-        before[:, 0] = -1  # the first is in it however small top_p
         probabilities = torch.where(before < top_p, probabilities, 0)
     return tokens.gather(1, _at(probabilities, uniform)[:, None])[:, 0]
 

@@ -1,4 +1,4 @@
-"""Batches of conversations: each whole and once in an epoch, the same on any number of ranks, resumed exactly, with the assistant's words as targets."""
+"""Batches of conversations: each whole and once an epoch, the same on any number of ranks, resumed exactly; targets are what the assistant says."""
 
 import itertools
 import random
