@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "schedule": set(),
     "scaling": {"common"},
     "execution": set(),
+    "sandbox_runner": set(),
     "tinyworld_facts": set(),
     "tinyworld_plots": set(),
     "tinyworld": {"tinyworld_facts", "tinyworld_plots"},
@@ -87,6 +88,16 @@ def test_arrows_point_down(path):
     assert path.stem in MAY_IMPORT, f"{path.name} is new: say in this table what it may import"
     assert siblings(tree_of(path), "nanochat") <= MAY_IMPORT[path.stem]
     assert not siblings(tree_of(path), "scripts") and not siblings(tree_of(path), "tasks")
+
+
+# What a task may import of nanochat. Of its own package it may import all.
+TASKS_MAY_IMPORT = {"common", "execution", "tokenizer", "tinyworld", "tinyworld_facts", "tinyworld_bundle"}
+
+
+@pytest.mark.parametrize("path", python_files("tasks"), ids=lambda path: path.stem)
+def test_tasks_need_little(path):
+    assert siblings(tree_of(path), "nanochat") <= TASKS_MAY_IMPORT
+    assert not siblings(tree_of(path), "scripts")
 
 
 def test_the_table_has_no_cycles():
