@@ -1,0 +1,409 @@
+"""Conversations about the embedded world: the chat data and the chat tests that need no network.
+
+A fact can be asked in many ways: in the questions of the world itself, and in frames around a noun phrase ("Tell me the capital of {s}."). Each
+pair of a fact and a way to ask is for training or, about one in eight, for the test: by the very rule that holds tellings out of the corpus, so what
+the test asks stands nowhere in the corpus either. Some ways to ask are for the test only, whatever they ask. The other kinds have similar rules.
+
+Example i of a split and kind is the same on every machine: everything is thrown by Dice, which are seeded with text.
+"""
+
+import re
+import zlib
+from collections.abc import Callable
+from functools import cache
+from string import Formatter
+from typing import NamedTuple
+
+from nanochat.execution import use_calculator
+from nanochat.tinyworld import LEAD_INS, WEIGHTS, Dice, alone
+from nanochat.tinyworld_bundle import NEAR
+from nanochat.tinyworld_facts import Telling, capital, is_held_out, relations, tell, tellings
+from tasks import tinyworld_talk as talk
+from tasks.common import Task, chat, render_mc, same_final_answer
+from tasks.tinyworld_problems import problem
+
+TRAIN_SIZE, TEST_SIZE = 20_000, 400
+ITEMS = 60  # of each relation, at most, in a test of facts
+LETTERS = ("A", "B", "C", "D")
+
+# Relations by what they are good for. Sums are left to the calculator.
+SPELLING = ("spell", "length", "first letter", "last letter", "count letter")
+ARITHMETIC = ("sum", "difference", "product", "quotient", "equation", "larger")
+FACTS = tuple(name for name in WEIGHTS if name not in SPELLING + ARITHMETIC)
+NO_CHOICE = ("bigger", "state", "in words", "next number")  # the question names an answer, or its words do: nothing to choose from
+
+# --- ways to ask -----------------------------------------------------------------------------------------------------
+
+NOUN_PHRASES = {
+    "capital": "the capital of {s}", "continent": "the continent of {s}", "symbol": "the chemical symbol of {s}", "class": "the class of {a}",
+    "atomic number": "the atomic number of {s}", "opposite": "the opposite of {s}", "eats": "the food of {a}", "young": "the name of a baby {s}",
+    "legs": "the number of legs of {a}", "color": "the color of {s}", "past": "the past tense of {s}", "plural": "the plural of {s}",
+    "amount": "the number of {u} in {h}", "sides": "the number of sides of {a}", "next day": "the day after {s}",
+    "previous day": "the day before {s}", "next month": "the month after {s}", "previous month": "the month before {s}",
+    "next number": "the number after {s}", "next letter": "the letter after {s}", "next planet": "the planet after {s}",
+    "favorite color": "the favorite color of {s}", "favorite food": "the favorite food of {s}", "hobby": "the hobby of {s}",
+    "profession": "the job of {s}", "lives": "the home of {p}", "language": "the language of {s}", "month length": "the number of days in {s}",
+    "spell": "the spelling of {s}", "length": "the number of letters in {s}", "first letter": "the first letter of {s}",
+    "last letter": "the last letter of {s}", "sound": "the sound of {a}", "pet": "the pet of {s}", "does": "the work of {a}",
+    "works": "the place of work of {a}", "kind": "what {a} is", "material": "the material for {s}", "in words": "the number {s} in words",
+    "tool for": "the thing to {s} with", "place for": "the place to {s}", "part for": "the part of the body to {s} with",
+    "planet number": "the place of {s} among the planets", "month number": "the place of {s} in the year",
+}  # fmt: skip
+FRAMES = ("Tell me {np}.", "Please tell me {np}.", "I want to know {np}.", "I would like to know {np}.", "{NP}, please.", "{NP}?")
+UNSEEN_FRAMES = ("Can you tell me {np}?", "Give me {np}.", "Help me with {np}.", "Today I must learn {np}.", "Could you please tell me {np}?")
+FIRST_FRAME, FIRST_UNSEEN_FRAME = 100, 150  # their numbers as phrasings; the world's own phrasings have smaller ones
+
+PREFIXES = ("", "", "", "", "", "", "Hello! ", "Hi! ", "Please tell me: ", "I have a question: ", *LEAD_INS[3:])
+UNSEEN_PREFIXES = ("My teacher wants to know this: ", "Good day! ", "Excuse me, ", "Quick question. ", "Next one: ", "Please help me. ")
+
+FOLLOW_UPS = {  # what the subject is called when the question is asked of another one: "And Spain?"
+    **dict.fromkeys(("capital", "continent", "language", "symbol", "atomic number", "opposite", "color", "past", "plural", "favorite color"), "s"),
+    **dict.fromkeys(("favorite food", "hobby", "month length", "length", "first letter", "last letter"), "s"),
+    **dict.fromkeys(("eats", "young", "legs", "class"), "a"),
+}
+OF = ("capital", "continent", "symbol", "atomic number", "opposite", "color", "past", "plural", "favorite color", "favorite food", "hobby",
+      "first letter", "last letter")  # fmt: skip  # "And of Spain?" is good English for these
+FOLLOW_FRAMES = ("And {x}?", "What about {x}?", "And what about {x}?", "And of {x}?")
+UNSEEN_FOLLOW_FRAMES = ("How about {x}?", "Now {x}, please.", "And for {x}?")
+FOLLOW_UP = 200  # as a phrasing
+
+
+class Question(NamedTuple):
+    relation: str
+    subject: str
+    phrasing: int
+    prompt: str
+    answer: str  # "Paris"
+    reply: str  # "The capital is Paris."
+
+
+@cache
+def unseen_phrasing(relation: str) -> int | None:
+    """The question of the world that no training conversation asks in these words about anything: the last one, where there are three or more."""
+    asking = [i for i, template in enumerate(relations()[relation].phrasings) if "|" in template]
+    return asking[-1] if len(asking) >= 3 else None
+
+
+@cache
+def questions(relation: str, pool: str) -> tuple[Question, ...]:
+    """All questions about a relation that a pool may ask: train; seen, which asks in ways that train uses; unseen, which asks in other ways."""
+    found = []
+    for t in tellings(relation):
+        if t.is_question and pool == ("unseen" if t.phrasing == unseen_phrasing(relation) else "seen" if t.held_out else "train"):
+            found.append(Question(relation, t.subject, t.phrasing, t.prompt, t.answer, t.text))
+    first, frames = (FIRST_UNSEEN_FRAME, UNSEEN_FRAMES) if pool == "unseen" else (FIRST_FRAME, FRAMES)
+    for phrasing, frame in enumerate(frames, first):
+        for subject in relations()[relation].facts if relation in NOUN_PHRASES else ():
+            if pool == "unseen" or is_held_out(relation, subject, phrasing) == (pool == "seen"):
+                found.append(_framed(relation, subject, frame, phrasing))
+    return tuple(found)
+
+
+def _framed(relation: str, subject: str, frame: str, phrasing: int) -> Question:
+    np = NOUN_PHRASES[relation].format_map(relations()[relation].facts[subject])
+    plain = tell(relations()[relation], subject, 0)
+    return Question(relation, subject, phrasing, frame.format(np=np, NP=capital(np)), plain.answer, plain.text)
+
+
+@cache
+def _to_follow(relation: str, pool: str) -> tuple[str, ...]:
+    """Subjects that a follow-up may ask about, if there are enough of them."""
+    if relation not in FOLLOW_UPS:
+        return ()
+    subjects = tuple(s for s in relations()[relation].facts if is_held_out(relation, s, FOLLOW_UP) == (pool != "train"))
+    return subjects if len(subjects) > 1 else ()
+
+
+def follow_up(r: Dice, relation: str, before: str, pool: str) -> Question:
+    """The same question about another subject. The subjects that the test asks about are never asked about like this in training."""
+    subject = r.pick([s for s in _to_follow(relation, pool) if s != before])
+    frames = UNSEEN_FOLLOW_FRAMES if pool == "unseen" else FOLLOW_FRAMES if relation in OF else FOLLOW_FRAMES[:-1]
+    name = relations()[relation].facts[subject][FOLLOW_UPS[relation]]
+    plain = tell(relations()[relation], subject, 0)
+    return Question(relation, subject, FOLLOW_UP, r.pick(frames).format(x=name), plain.answer, plain.text)
+
+
+# --- conversations for training --------------------------------------------------------------------------------------
+
+
+@cache
+def _deck(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Relations as often as the corpus tells them, but for the square root: in a chat every one of them should come up."""
+    return tuple(name for name in names for _ in range(round(3 * WEIGHTS[name] ** 0.5)))
+
+
+def facts_talk(r: Dice, names: tuple[str, ...]) -> dict:
+    """One to three questions with their answers, some of them follow-ups; a greeting before and thanks after, sometimes."""
+    said = _small_talk(r, talk.GREETINGS, "train") if r.chance(0.1) else []
+    relation = r.pick(_deck(names))
+    q = None
+    for _ in range(r.pick((1, 1, 1, 2, 2, 3))):
+        if q and _to_follow(relation, "train") and r.chance(0.5):
+            q = follow_up(r, relation, q.subject, "train")
+            said += [q.prompt, q.reply]
+        else:
+            relation = relation if r.chance(0.4) else r.pick(_deck(names))
+            q = r.pick(questions(relation, "train"))
+            said += [r.pick(PREFIXES) + q.prompt, q.reply]
+    if r.chance(0.1):
+        said += _small_talk(r, talk.THANKS, "train")
+    return chat(*said)
+
+
+def train_facts(r: Dice) -> dict:
+    return facts_talk(r, FACTS)
+
+
+def train_spelling(r: Dice) -> dict:
+    return facts_talk(r, SPELLING)
+
+
+# --- conversations for the test --------------------------------------------------------------------------------------
+
+
+@cache
+def fact_items(names: tuple[str, ...], pool: str) -> tuple[dict, ...]:
+    """A conversation of each relation in turn, until no relation has a question left: of animals there are hundreds, of planets a few."""
+    r = Dice(f"tinyworld test {pool} {names}")
+    waiting = {name: r.several(questions(name, pool), ITEMS) for name in names}
+    if pool == "unseen":  # and as many known ways of asking, with unknown words before them
+        waiting = {name: waiting[name][: ITEMS // 2] + r.several(questions(name, "train"), ITEMS // 2) for name in names}
+    items = []
+    while any(waiting.values()):
+        for name in names:
+            if waiting[name]:
+                items.append(_fact_item(r, waiting[name].pop(r.below(len(waiting[name]))), pool))
+    return tuple(items)
+
+
+def _fact_item(r: Dice, q: Question, pool: str) -> dict:
+    if _to_follow(q.relation, pool) and r.chance(0.2):
+        first = r.pick(questions(q.relation, "train"))
+        q = follow_up(r, q.relation, first.subject, pool)
+        said = [first.prompt, first.reply, q.prompt]
+    else:
+        said = [r.pick(UNSEEN_PREFIXES if pool == "unseen" and not _is_unseen(q) else PREFIXES) + q.prompt]
+    return chat(*said, q.reply, relation=q.relation, subject=q.subject, answer=q.answer)
+
+
+def _is_unseen(q: Question) -> bool:
+    return q.phrasing >= FIRST_UNSEEN_FRAME or q.phrasing == unseen_phrasing(q.relation)
+
+
+def names_the_answer(conversation: dict, completion: str) -> bool:
+    """The sentence that was expected, or one that has the answer in it and none that would be right for somebody else only."""
+    said, expected = _words(completion), _words(conversation["messages"][-1]["content"])
+    answer = _bare(conversation["answer"])
+    if said == expected:
+        return True
+    if len(answer) == 1 and answer.isalpha():  # letters and symbols look like words: "a", "I"
+        return said.endswith(f" {answer} ")
+    own = own_answers(conversation["relation"], conversation["subject"])  # what else is true: "Nora has a cat named Biscuit"
+    rivals = [rival for rival in answers_of(conversation["relation"]) if f" {rival} " not in expected and rival not in own]
+    return f" {answer} " in said and not any(f" {rival} " in said for rival in rivals)
+
+
+@cache
+def answers_of(relation: str) -> tuple[str, ...]:
+    """All that could be answered to questions about a relation, but for single letters."""
+    answers = {_bare(t.answer): None for t in tellings(relation)}
+    return tuple(answer for answer in answers if len(answer) > 1 or answer.isdigit())
+
+
+@cache
+def own_answers(relation: str, subject: str) -> frozenset[str]:
+    """What is right about a subject, whatever is asked; but not which of two animals is bigger, where the other one is wrong."""
+    return frozenset(_bare(t.answer) for t in tellings(relation) if t.subject == subject and relation != "bigger")
+
+
+def _words(text: str) -> str:
+    """In small letters, with one blank before and after each word, so that " cat " is not found in " caterpillar "."""
+    return " " + " ".join(re.findall(r"[a-z0-9']+", text.lower())) + " "
+
+
+def _bare(answer: str) -> str:
+    return re.sub(r"^(a|an|the) (?=.)", "", _words(answer).strip())
+
+
+# --- multiple choice -------------------------------------------------------------------------------------------------
+
+
+@cache
+def choice_questions(split: str) -> dict[str, tuple[Telling, ...]]:
+    """The world's questions with enough different answers: for the test those that are held out of the corpus, for training the others."""
+    by_relation = {}
+    for name in FACTS:
+        told = [t for t in tellings(name) if t.is_question and t.held_out == (split == "test") and len(_wrong(t)) >= 3]
+        if told and name not in NO_CHOICE:
+            by_relation[name] = tuple(told)
+    return by_relation
+
+
+@cache
+def _answers(relation: str, phrasing: int) -> tuple[str, ...]:
+    return tuple({t.answer: None for t in tellings(relation) if t.phrasing == phrasing})
+
+
+def _wrong(t: Telling) -> list[str]:
+    """Answers that are right for others in the same words, and would not be right here as well."""
+    same = {t.answer.lower(), *(answer for group in NEAR if t.answer in group for answer in group)}
+    return [answer for answer in _answers(t.relation, t.phrasing) if answer.lower() not in same]
+
+
+def choice(r: Dice, split: str) -> dict:
+    """One question. In training up to three, because a letter is little to learn from so long a text; and some that are easier, because finding the
+    letter that belongs to an answer has to be learned before it is of use to know the answer."""
+    by_relation = choice_questions(split)
+    said = []
+    for _ in range(1 if split == "test" else r.between(1, 3)):
+        t = r.pick(by_relation[r.pick(tuple(by_relation))])
+        question, answer = t.prompt, t.answer if t.relation == "next letter" else capital(t.answer)
+        if split == "train" and r.chance(0.2):
+            question = r.pick(DRILLS).format(answer)
+        elif split == "train" and r.chance(0.15):
+            said += [t.prompt, t.text]  # the answer is known by now
+        options = r.several([t.answer, *r.several(_wrong(t), 3)], 4)
+        shown = options if t.relation == "next letter" else [capital(option) for option in options]
+        said += [render_mc(question, LETTERS, shown), LETTERS[shown.index(answer)]]
+    return chat(*said, letters=LETTERS, relation=t.relation, answer=alone(t))
+
+
+DRILLS = ("Which of these is {}?", "Which letter stands for {}?", "Where is {}?", "The answer is {}. Which letter is it?")
+
+
+# --- the calculator, what is unknown, and small talk -----------------------------------------------------------------
+
+OPERATIONS = {"+": ("sum", "plus"), "-": ("difference", "minus"), "*": ("product", "times"), "/": ("quotient", "divided by")}
+CALCULATIONS = ("What is {a} {sign} {b}?", "How much is {a} {word} {b}?", "Calculate {a} {sign} {b}.", "{a} {sign} {b}?",
+                "Please compute {a} {sign} {b}.", "What do you get for {a} {word} {b}?", "Can you tell me what {a} {word} {b} is?")  # fmt: skip
+
+
+def _is_of(split: str, what: str, one_in: int = 4) -> bool:
+    return (zlib.crc32(what.encode()) % one_in == 0) == (split == "test")
+
+
+def calculation(r: Dice, split: str) -> dict:
+    """Two numbers, and the calculator does the work. What the corpus does not tell about small numbers is not told here either."""
+    while True:
+        sign = r.pick(tuple(OPERATIONS))
+        a, b = (r.between(2, 99), r.between(2, 20)) if sign in "*/" else (r.between(2, 900), r.between(2, 900))
+        if sign == "-":
+            a, b = max(a, b), min(a, b)
+        if sign == "/":
+            a *= b
+        relation, word = OPERATIONS[sign]
+        told = f"{a} {sign} {b}" in relations()[relation].facts  # by heart, in training texts
+        if not told and _is_of(split, f"{a} {sign} {b}"):
+            break
+    expression = f"{a}{'//' if sign == '/' else sign}{b}"
+    value = use_calculator(expression)
+    parts = [{"type": "python", "text": expression}, {"type": "python_output", "text": value}, {"type": "text", "text": f"{a} {sign} {b} = {value}."}]
+    return chat(r.pick(CALCULATIONS).format(a=a, b=b, sign=sign, word=word), parts, answer=value)
+
+
+def says_the_number(conversation: dict, completion: str) -> bool:
+    numbers = re.findall(r"\d+", completion)
+    return bool(numbers) and numbers[-1] == conversation["answer"]
+
+
+def unknown(r: Dice, split: str) -> dict:
+    """A question that the world has no answer to, and the honest reply. The test asks about other names than training does."""
+    if r.chance(0.25):
+        asked = [q for q in talk.names(talk.OTHER_QUESTIONS) if _is_of(split, q)]
+        return chat(r.pick(asked), r.pick(talk.UNKNOWN_QUESTION))
+    relation, table = r.pick(talk.OUTSIDE)
+    subject = r.pick([name for name in talk.names(table) if _is_of(split, name)])
+    fields = talk.forms_of(subject)
+    question = r.pick(_open_questions(relation)).format_map(fields)
+    said = []
+    if split == "train" and r.chance(0.25):  # it knew the answer to the question before, and does not know this one
+        q = r.pick(questions(relation, "train"))
+        said = [q.prompt, q.reply]
+        if relation in FOLLOW_UPS and r.chance(0.5):
+            frames = FOLLOW_FRAMES if relation in OF else FOLLOW_FRAMES[:-1]
+            question = r.pick(frames).format(x=fields[FOLLOW_UPS[relation]])
+    return chat(*said, question, r.pick(talk.UNKNOWN).format_map(fields), subject=subject)
+
+
+@cache
+def _open_questions(relation: str) -> tuple[str, ...]:
+    """Templates that ask about a subject without telling anything of it, those for the test of facts left out."""
+    own = [t.partition("|")[0] for i, t in enumerate(relations()[relation].phrasings) if "|" in t and i != unseen_phrasing(relation)]
+    own = [t for t in own if {name for _, name, _, _ in Formatter().parse(t) if name} <= {"s", "S", "a", "A", "p", "P"}]
+    np = NOUN_PHRASES.get(relation)
+    return tuple(own + [frame.format(np=np, NP=capital(np)) for frame in FRAMES if np])
+
+
+def admits_not_knowing(conversation: dict, completion: str) -> bool:
+    return bool(re.search(r"\b(do not|don't) know\b", completion.lower()))
+
+
+def _small_talk(r: Dice, topic: tuple[str, tuple[str, ...]], split: str) -> list[str]:
+    said, replies = topic
+    return [r.pick([text for text in said.split("|") if _is_of(split, text)]), r.pick(replies)]
+
+
+def small_talk(r: Dice, split: str) -> dict:
+    """One to three exchanges in training, one in the test, where the words of the person are new."""
+    topics = [topic for topic in talk.TALK if any(_is_of(split, text) for text in topic[0].split("|"))]
+    several = r.several(topics, r.between(1, 3) if split == "train" else 1)
+    said = [text for topic in several for text in _small_talk(r, topic, split)]
+    return chat(*said, replies=several[-1][1])
+
+
+def is_a_reply(conversation: dict, completion: str) -> bool:
+    return completion.strip() in conversation["replies"]
+
+
+# --- the task --------------------------------------------------------------------------------------------------------
+
+MIX = (("facts", 10), ("choice", 5), ("problems", 4), ("spelling", 2), ("unknown", 2), ("talk", 1), ("calculator", 1))  # of kind "all"
+MAKERS: dict[str, Callable[[Dice, str], dict]] = {  # what is made up anew for each index, in either split
+    "choice": choice, "problems": problem, "unknown": unknown, "talk": small_talk, "calculator": calculation,
+}  # fmt: skip
+TRAIN_MAKERS: dict[str, Callable[[Dice], dict]] = {"facts": train_facts, "spelling": train_spelling}
+TEST_POOLS = {"facts": (FACTS, "seen"), "facts_unseen": (FACTS, "unseen"), "spelling": (SPELLING, "seen")}
+JUDGES: dict[str, Callable[[dict, str], bool]] = {
+    "facts": names_the_answer, "facts_unseen": names_the_answer, "spelling": names_the_answer, "problems": same_final_answer,
+    "unknown": admits_not_knowing, "talk": is_a_reply, "calculator": says_the_number,
+}  # fmt: skip
+KINDS = (*JUDGES, "choice")
+
+
+class TinyWorld(Task):
+    """size conversations of a split, of one kind: facts (in the test: facts in ways of asking that training has used for other facts),
+    facts_unseen (test only: in ways of asking that training does not use), choice, problems, spelling, unknown, talk, calculator; or all."""
+
+    def __init__(self, split: str, kind: str = "all", size: int | None = None, **view):
+        super().__init__(**view)
+        assert split in ("train", "test"), split
+        assert kind in (*KINDS, "all") and (split, kind) != ("train", "facts_unseen"), kind
+        self.split, self.kind = split, kind
+        self.size = size or (TRAIN_SIZE if split == "train" else TEST_SIZE)
+
+    @property
+    def eval_type(self) -> str:
+        return "categorical" if self.kind == "choice" else "generative"
+
+    def num_examples(self) -> int:
+        if self.split == "test" and self.kind in TEST_POOLS:
+            return min(self.size, len(fact_items(*TEST_POOLS[self.kind])))
+        return self.size
+
+    def get_example(self, index: int) -> dict:
+        r = Dice(f"tinyworld {self.split} {self.kind} {index}")
+        kind = r.pick([kind for kind, weight in MIX for _ in range(weight)]) if self.kind == "all" else self.kind
+        return {**self._made(r, kind, index), "kind": kind}
+
+    def _made(self, r: Dice, kind: str, index: int) -> dict:
+        if kind in MAKERS:
+            return MAKERS[kind](r, self.split)
+        if self.split == "train":
+            return TRAIN_MAKERS[kind](r)
+        items = fact_items(*TEST_POOLS[kind])
+        return items[index % len(items)]
+
+    def evaluate(self, conversation: dict, completion: str) -> bool:
+        if conversation["kind"] == "choice":
+            return completion.strip() == conversation["messages"][-1]["content"]
+        return JUDGES[conversation["kind"]](conversation, completion)
