@@ -205,7 +205,7 @@ class Tokenizer:
             mask.extend([trained] * len(tokens))
 
         special = self.special
-        for role, parts in _checked_messages(conversation):
+        for role, parts in checked_messages(conversation):
             if role == "user":
                 add([special["<|user_start|>"], *self.encode(parts[0][1]), special["<|user_end|>"]], 0)
                 continue
@@ -302,7 +302,7 @@ class _AdmitOnlyEncoding(pickle.Unpickler):
         raise UserError(f"refused: the pickled tokenizer asks for {module}.{name}, which could execute code. Only load tokenizers you trust")
 
 
-def _checked_messages(conversation: dict) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+def checked_messages(conversation: dict) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """(role, parts) of each message, a system message merged into the first user message. Anything odd is an error that names its place."""
     messages = conversation.get("messages") if isinstance(conversation, dict) else None
     if not isinstance(messages, list) or not messages:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from nanochat.common import UserError
-from nanochat.tokenizer import _checked_messages  # the checks that rendering makes: what passes here can be rendered
+from nanochat.tokenizer import checked_messages  # the checks that rendering makes: what passes here can be rendered
 from tasks.common import Task
 
 SHOWN = 5  # bad lines in the error
@@ -45,7 +45,7 @@ def parse_conversation(line: bytes) -> dict:
         raise ValueError("not JSON that a person would write: it is nested too deeply") from error
     if isinstance(conversation, list):
         conversation = {"messages": conversation}
-    said = list(_checked_messages(conversation))  # (role, parts), a system message inside of the first user message
+    said = list(checked_messages(conversation))  # (role, parts), a system message inside of the first user message
     for place, (role, parts) in enumerate(said):
         if not any(text.strip() for _, text in parts):
             raise ValueError(f"message {place // 2 + 1} of the {role} is empty")

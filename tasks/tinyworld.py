@@ -357,7 +357,7 @@ def is_a_reply(conversation: dict, completion: str) -> bool:
 
 # --- the task --------------------------------------------------------------------------------------------------------
 
-MIX = (("facts", 10), ("choice", 5), ("problems", 4), ("spelling", 2), ("unknown", 2), ("talk", 1), ("calculator", 1))  # of kind "all"
+MIX = (("facts", 10), ("choice", 6), ("problems", 5), ("spelling", 2), ("unknown", 2), ("talk", 1), ("calculator", 1))  # of kind "all"
 MAKERS: dict[str, Callable[[Dice, str], dict]] = {  # what is made up anew for each index, in either split
     "choice": choice, "problems": problem, "unknown": unknown, "talk": small_talk, "calculator": calculation,
 }  # fmt: skip

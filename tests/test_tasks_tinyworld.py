@@ -276,7 +276,7 @@ def test_stories_add_up():
         if steps:
             assert steps[-1].endswith(f">>{answer}.")
         persons[len(s.counts)] += 1
-    assert persons[2] > persons[1] > 200
+    assert min(persons[1], persons[2]) > 300
 
 
 def test_problems_differ_in_difficulty(tests):
