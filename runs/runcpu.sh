@@ -3,7 +3,7 @@
 #
 #   bash runs/runcpu.sh
 #
-# Hardware: 2 CPU cores. Time: 9 minutes with the installation, 7 of them training (2026-11-21, cores with AVX512-BF16; with AMX about half of it).
+# Hardware: 2 CPU cores. Time: 9 minutes with the installation, 7 of them training (2026-11-21, cores with AVX512-BF16; 5 with AMX, when it took 600 steps).
 # Stages so far: set-up, corpus, tokenizer, pretraining, evaluation. Interrupted or run again, it goes on where it was.
 # What to expect: the base model ends at 0.059 bits per byte, answers all seven sample prompts, and gets a CORE of 0.79 on the embedded questions.
 #   MEGABYTES=24      how much text to generate
