@@ -225,7 +225,7 @@ class Engine:
                 mine.copy_(theirs[name])
         self.version = self._source_version()
 
-    def _check_weights(self) -> None:
+    def check_weights(self) -> None:
         if self.version != self._source_version():
             raise RuntimeError("the model's weights have changed since the engine took them over: call refresh()")
 
@@ -237,7 +237,7 @@ class Engine:
 
     def submit(self, request: Request) -> Stream:
         """Queue a request. It is refused now, not half-way, if the context has no room for it. May be called from any thread."""
-        self._check_weights()
+        self.check_weights()
         self._check(request)
         request = request._replace(tokens=list(request.tokens))
         room = self.context - len(request.tokens)
@@ -282,7 +282,7 @@ class Engine:
         self._drop_cancelled()
         if not self.busy:
             return False
-        self._check_weights()
+        self.check_weights()
         try:
             with torch.cuda.device(self.device) if self.device.type == "cuda" else contextlib.nullcontext():
                 self._step()
@@ -487,14 +487,16 @@ class Engine:
 
     def generate_many(
         self, prompts: Sequence[Sequence[int]], num_samples: int = 1, max_tokens: int | None = None, temperature: float = 1.0,
-        top_k: int | None = None, seed: int = 42, progress: Callable[[int], None] = lambda done: None, **more,
+        top_k: int | None = None, seed: int | Sequence[int] = 42, progress: Callable[[int], None] = lambda done: None, **more,
     ) -> list[list[Sample]]:  # fmt: skip
-        """The samples of every prompt, decoded together. Prompt i has the seed `seed + i`. progress(n) hears how many are finished."""
-        requests = [Request(p, num_samples, max_tokens, temperature, top_k or 0, seed=seed + i, **more) for i, p in enumerate(prompts)]
+        """The samples of every prompt, decoded together. Prompt i has the seed `seed + i`, or seed[i]. An answer has max_tokens at most, and no more
+        than the context has room for. progress(n) hears how many prompts are finished."""
+        seeds = [seed + i for i in range(len(prompts))] if isinstance(seed, int) else seed
+        requests = [Request(p, num_samples, max_tokens, temperature, top_k or 0, seed=s, **more) for p, s in zip(prompts, seeds, strict=True)]
         streams: list[Stream | None] = [None] * len(requests)
         try:
             for i in sorted(range(len(requests)), key=lambda i: -len(prompts[i])):  # neighbours are alike then, and the longest begin early
-                streams[i] = self.submit(requests[i])
+                streams[i] = self.submit(self._within_room(requests[i]))
             unfinished = [stream for stream in streams if not stream.finished]
             while unfinished:
                 moved = self.step()
@@ -506,6 +508,11 @@ class Engine:
                 if stream is not None:
                     stream.cancel()
         return [stream.samples for stream in streams]
+
+    def _within_room(self, request: Request) -> Request:
+        """A prompt that leaves no room at all stays as it is, for submit to refuse."""
+        room = self.context - len(request.tokens)
+        return request._replace(max_tokens=room) if type(request.max_tokens) is int and 0 < room < request.max_tokens else request
 
     def fit(self, conversation: dict, max_tokens: int, drop_oldest: bool = False) -> tuple[list[int], int]:
         """(tokens, dropped): a conversation rendered for the assistant to go on, with room for an answer. If it is too long, its oldest turns

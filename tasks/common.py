@@ -16,6 +16,7 @@ from nanochat.common import UserError
 
 FINAL_ANSWER = re.compile(r"#### *(-?[0-9][0-9,]*(?:\.[0-9]+)?|-?\.[0-9]+)")  # how GSM8K, and whatever is like it, ends an answer
 CALCULATION = re.compile(r"<<([^<>=]*)=([^<>]*)>>")  # and how it notes what the calculator was asked and what it said
+LONGEST_NUMBER = 1000  # characters; a model may write one digit after the other for ever, and Python refuses to read 4,300 of them
 
 # --- tasks -----------------------------------------------------------------------------------------------------------
 
@@ -144,7 +145,7 @@ def text_of(content: str | list[dict]) -> str:
 def final_answer(text: str) -> Fraction | None:
     """The number after ####. As a number, because the calculator says 24.0 where a person writes 24."""
     match = FINAL_ANSWER.search(text)
-    return Fraction(match[1].replace(",", "")) if match else None
+    return Fraction(match[1].replace(",", "")) if match and len(match[1]) <= LONGEST_NUMBER else None
 
 
 def same_final_answer(conversation: dict, completion: str) -> bool:

@@ -579,6 +579,27 @@ def test_as_long_as_the_context_allows(engine):
     assert len(stream.samples[0].tokens) == 4
 
 
+def test_many_prompts_get_what_room_there_is(engine):
+    """Where submit would refuse, because the caller should know, those who ask many questions at once get shorter answers."""
+    settings = {"max_tokens": 10, "stop_tokens": NO_STOP, "tools": False}
+    made = engine.generate_many([[1] * length for length in (511, 5, 507, 502)], **settings)
+    assert [len(samples[0].tokens) for samples in made] == [1, 10, 5, 10]
+    assert all(samples[0].finish_reason == "length" for samples in made)
+    with pytest.raises(UserError, match="512 tokens and up to 10 of an answer do not fit"):
+        engine.generate_many([[1], [1] * 512], **settings)
+    assert not engine.step() and not engine.busy
+
+
+def test_seeds_of_many_prompts(engine):
+    settings = {"max_tokens": 8, "stop_tokens": NO_STOP, "tools": False}
+    prompts = [[1, 2], [1, 2], [3]]
+    made = [samples[0].tokens for samples in engine.generate_many(prompts, seed=[7, 9, 7], **settings)]
+    assert [made[0], made[1]] == [engine.generate_many([[1, 2]], seed=seed, **settings)[0][0].tokens for seed in (7, 9)]
+    assert made == [samples[0].tokens for samples in engine.generate_many(prompts[:2], seed=[7, 9], **settings)] + made[2:]
+    with pytest.raises(ValueError):
+        engine.generate_many(prompts, seed=[7], **settings)
+
+
 def test_the_oldest_turns_are_dropped_on_demand(model, tokenizer):
     engine = Engine(model, tokenizer, context=100)
     turns = [{"role": role, "content": f"{role} says {i} and then some more words"} for i in range(6) for role in ("user", "assistant")]
