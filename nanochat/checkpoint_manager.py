@@ -47,6 +47,11 @@ def checkpoints_dir(phase: str) -> Path:
     return get_base_dir() / PHASES[phase][0]
 
 
+def tag_flag(directory: Path) -> str:
+    """The flag that names this folder: pretraining makes a model, and later stages make another one of it."""
+    return "--output-tag" if directory.parent.name in (PHASES["sft"][0], PHASES["rl"][0]) else "--model-tag"
+
+
 def model_file(step: int) -> str:
     return f"model_{step:06d}.pt"
 
@@ -140,7 +145,7 @@ def check_tokenizer(directory: Path, tokenizer: Tokenizer) -> None:
     there = Tokenizer.from_directory(directory / "tokenizer")
     if (there.pattern, there.ranks, there.special) != (tokenizer.pattern, tokenizer.ranks, tokenizer.special):
         raise UserError(f"{directory} holds models with another tokenizer ({there.get_vocab_size()} tokens; this one has "
-                        f"{tokenizer.get_vocab_size()}): choose another --model-tag, or delete that folder")  # fmt: skip
+                        f"{tokenizer.get_vocab_size()}): choose another {tag_flag(directory)}, or delete that folder")  # fmt: skip
 
 
 def _clear(directory: Path, step: int) -> None:

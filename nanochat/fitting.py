@@ -31,6 +31,13 @@ def corrected_rows(wish: int, plan: Plan, world_size: int) -> int:
     return rows
 
 
+def choose_rows(model: torch.nn.Module, wish: int | str, before: int | None, plan: Plan, compute: Compute) -> int:
+    """--device-batch-size: a number or auto, which a resumed run takes as it was before: other micro-batches would round differently."""
+    if wish != "auto":
+        return corrected_rows(wish, plan, compute.world_size)
+    return before if before in row_choices(plan, compute.world_size) else largest_rows(model, plan, compute)
+
+
 def estimated_rows(plan: Plan, world_size: int, memory: float, compute_bytes: int, checkpointing: bool, chunked: bool, most: int = MOST_ROWS) -> int:
     """The largest number of rows that should fit into `memory` bytes; 1 if none does."""
 

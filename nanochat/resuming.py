@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 from typing import TextIO
 
-from nanochat.checkpoint_manager import STEP_FILE, check_step, complete_steps, find_last_step, meta_file, read_meta
+from nanochat.checkpoint_manager import STEP_FILE, check_step, complete_steps, find_last_step, meta_file, read_meta, tag_flag
 from nanochat.common import Compute, UserError, print0, write_text
 from nanochat.train_log import SUMMARY_NAME
 
 
-def step_to_resume(directory: Path, num_iterations: int, resume: bool, from_step: int, overwrite: bool) -> int | None:
+def step_to_resume(directory: Path, resume: bool, from_step: int, overwrite: bool) -> int | None:
     """The step to go on from, None to start anew. What another run left is never written over by accident."""
     if from_step >= 0:
         check_step(directory, from_step)
@@ -21,17 +21,18 @@ def step_to_resume(directory: Path, num_iterations: int, resume: bool, from_step
         return None
     if resume:
         return find_last_step(directory)
-    state = "a finished run" if steps[-1] >= num_iterations else f"a run that got to step {steps[-1]} of {num_iterations}"
+    state = "a finished run" if is_finished(directory, steps[-1]) else f"a run that got to step {steps[-1]}"
     raise UserError(f"{directory} already holds {state}: go on with it (--resume auto), delete it (--overwrite), "
-                    f"or choose another folder (--model-tag NAME)")  # fmt: skip
+                    f"or choose another folder ({tag_flag(directory)} NAME)")  # fmt: skip
 
 
 def read_run(directory: Path, step: int) -> dict:
     """The meta of a step that this project's training saved; others have weights to offer, but not where their data stood."""
     meta = read_meta(directory, step)
     if "progress" not in meta:
-        raise UserError(f"step {step} in {directory} was not saved by this project's training, so it cannot be resumed: start a new run from its "
-                        f"weights (--init-from {directory.name}:{step} --model-tag NAME)")  # fmt: skip
+        start = f"--init-from {directory.name}:{step} --model-tag NAME" if tag_flag(directory) == "--model-tag" else "--output-tag NAME"
+        raise UserError(f"step {step} in {directory} was not saved by this project's training, so it cannot be resumed: start a new run "
+                        f"({start})")  # fmt: skip
     return meta
 
 
@@ -53,7 +54,7 @@ def lock_run(directory: Path) -> TextIO:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         file.close()
-        raise UserError(f"another run is writing into {directory}: wait for it, or choose another folder (--model-tag NAME)") from None
+        raise UserError(f"another run is writing into {directory}: wait for it, or choose another folder ({tag_flag(directory)} NAME)") from None
     return file
 
 
@@ -72,7 +73,8 @@ def set_aside_later(directory: Path, step: int) -> None:
 def check_same_config(saved: dict, config: dict, directory: Path) -> None:
     different = [f"{name} is {saved[name]} there and {value} here" for name, value in config.items() if saved.get(name, value) != value]
     if different:
-        raise UserError(f"{directory} holds another model ({'; '.join(different)}): give the flags of that run, or choose another --model-tag")
+        raise UserError(f"{directory} holds another model ({'; '.join(different)}): "
+                        f"give the flags of that run, or choose another {tag_flag(directory)}")  # fmt: skip
 
 
 def delete_run(directory: Path, compute: Compute) -> None:

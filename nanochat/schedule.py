@@ -29,6 +29,13 @@ def lr_multiplier(
     return min(rising, left + (1 - left) * final_lr_frac)
 
 
+def ratio_multiplier(progress: float, warmup_ratio: float, warmdown_ratio: float, final_lr_frac: float) -> float:
+    """The same for runs that know only which share of them is behind, from 0 to 1: they go through data once, however many steps that takes."""
+    rising = min(1.0, progress / warmup_ratio) if warmup_ratio > 0 else 1.0
+    left = min(1.0, max(0.0, 1 - progress) / warmdown_ratio) if warmdown_ratio > 0 else 1.0
+    return min(rising, left + (1 - left) * final_lr_frac)
+
+
 def muon_momentum(step: int, num_iterations: int, warmdown_ratio: float = WARMDOWN_RATIO) -> float:
     """Muon's momentum: up over 400 steps, level, down over the warm-down. In a short run the ramp goes first and may be all there is."""
     if step < RAMP_STEPS:

@@ -6,7 +6,7 @@
 #
 # Hardware: 8×H100. Time and cost: what `python -m scripts.base_train --depth 24 --target-param-data-ratio 8 --dry-run 8xH100` estimates;
 # not yet run on such a node.
-# Stages so far: set-up, data, tokenizer, pretraining, evaluation (CORE, bits per byte, samples).
+# Stages: set-up, data, tokenizer, pretraining, evaluation (CORE, bits per byte, samples), SFT, evaluation (ChatCORE).
 #   GPUS=8        how many GPUs
 #   SHARDS=170    how many shards of text to download in all, about 100 MB each
 #   WANDB_RUN=…   name of the run on wandb; unset: no wandb
@@ -37,3 +37,11 @@ torchrun --standalone --nproc_per_node="$GPUS" -m scripts.base_train -- \
     --save-every=1000 --keep-last=2 --resume=auto
 
 torchrun --standalone --nproc_per_node="$GPUS" -m scripts.base_eval -- --model-tag=d24 --device-batch-size=16
+
+# Who the model is: conversations from templates. Write your own facts (--facts FILE), or have a model write them (--endpoint URL).
+if [ ! -f "$BASE/identity_conversations.jsonl" ]; then
+    python -m dev.gen_synthetic_data --endpoint ""
+fi
+torchrun --standalone --nproc_per_node="$GPUS" -m scripts.chat_sft -- \
+    --model-tag=d24 --run="${WANDB_RUN:-dummy}" --save-every=500 --keep-last=2 --resume=auto
+torchrun --standalone --nproc_per_node="$GPUS" -m scripts.chat_eval -- -i sft -g d24

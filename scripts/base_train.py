@@ -35,9 +35,6 @@ from nanochat.common import (
 
 DEFAULT_DEPTH = 20
 SHORT_WINDOWS = "SSSL"  # --window-pattern auto, where a short window is cheaper than a long one
-COMPILE_SECONDS = 60  # --compile auto on a CPU: what the compiler saves is less than it takes in runs shorter than this
-FIRST_LOSS_SCALE = 2.0**16  # float16 loses small gradients unless the loss is scaled up
-LOSS_SCALE_STEPS = 1000  # without an overflow, until a larger scale is tried
 
 
 def parse_args() -> argparse.Namespace:
@@ -127,20 +124,6 @@ def rows_or_auto(text: str) -> int | str:
     if text == "auto" or (text.isdigit() and int(text) > 0):
         return text if text == "auto" else int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is neither a number of rows nor auto")
-
-
-@dataclasses.dataclass
-class Progress:
-    """What a resumed loop needs beside weights, optimizer and loader. The loop draws no random numbers."""
-
-    step: int = 0  # optimizer steps done
-    tokens: int = 0
-    seconds: float = 0.0  # of training, without evaluations
-    smooth_total: float = 0.0  # of train_log.SmoothLoss
-    val_bpb: float | None = None
-    min_val_bpb: float | None = None
-    loss_scale: float = 1.0
-    good_steps: int = 0  # since the loss scale changed
 
 
 # --- the plan --------------------------------------------------------------------------------------------------------
@@ -242,68 +225,6 @@ def parse_init_from(text: str) -> tuple[str, int | None]:
     return check_name("--init-from", tag), int(step) if colon else None
 
 
-def build_optimizer(model, plan, args, compute: Compute):
-    import torch
-
-    from nanochat.optim import MuonAdamW
-
-    rates = {name: getattr(args, name) * plan.batch_scale for name in ("unembedding_lr", "embedding_lr", "matrix_lr", "scalar_lr")}
-    groups = model.param_groups(**rates, weight_decay=plan.weight_decay)
-    return MuonAdamW(
-        groups, compute.rank, compute.world_size,
-        muon_dtype=torch.bfloat16 if model.compute_dtype == torch.bfloat16 else torch.float32,
-        compile=compute.device.type == "cuda" and args.compile != "off",
-    )  # fmt: skip
-
-
-def resumed_choices(wish: dict, meta: dict, plan, world_size: int) -> dict:
-    """What was left to the script is chosen as before: other micro-batches, or another compilation, would round differently."""
-    from nanochat.fitting import row_choices
-
-    rows, compiled = meta.get("device_batch_size"), meta.get("compiled")
-    if wish["rows"] == "auto" and rows in row_choices(plan, world_size):
-        wish = {**wish, "rows": rows}
-    if wish["compile"] == "auto" and compiled is not None:
-        wish = {**wish, "compile": "on" if compiled else "off"}
-    return wish
-
-
-def print_changes(before: dict, now: dict) -> None:
-    """Which flags of the optimization are others than when the run was saved. That is allowed, but should not go unseen."""
-    names = [
-        name for name in now if name.endswith(("_lr", "_frac", "_ratio", "_decay")) or name in ("total_batch_size", "num_iterations", "warmup_steps")
-    ]
-    changed = [f"--{name.replace('_', '-')} was {before[name]} and is {now[name]}" for name in names if name in before and before[name] != now[name]]
-    if changed:
-        print0(f"changed since it was saved: {'; '.join(changed)}")
-
-
-def compile_model(model, plan, args, wish: str, device, peak: float) -> bool:
-    """On a GPU the whole model becomes one graph. On a CPU it is the blocks, which are alike and compile in a third of the time. `wish` is what the
-    flag says, or, if that is auto, what a resumed run did; where that is not possible now, the run goes on without."""
-    import torch
-
-    from nanochat import cpu_kernels
-
-    if device.type == "cpu":
-        spaced = " " in torch.__file__  # torch does not quote its own folder when it calls the compiler
-        can = cpu_kernels.library("loss") is not None and not spaced
-        if args.compile == "on" and not can:
-            why = (
-                "torch cannot compile in a folder with a space in its name"
-                if spaced
-                else "no C++ compiler works here; install g++, or name yours in CXX"
-            )
-            raise UserError(f"--compile on: {why}; or leave --compile out")
-        if can and (wish == "on" or (wish == "auto" and plan.total_flops / (0.4 * peak) > COMPILE_SECONDS)):
-            model.compile_blocks()
-            return True
-    elif wish == "on" or (wish == "auto" and device.type == "cuda"):
-        model.compile(dynamic=False)
-        return True
-    return False
-
-
 def set_schedule(optimizer, step: int, plan, args) -> float:
     """Learning rates, momentum and weight decay of this step; returns what the learning rates are multiplied with."""
     from nanochat.schedule import cosine_to_zero, lr_multiplier, muon_momentum
@@ -315,27 +236,6 @@ def set_schedule(optimizer, step: int, plan, args) -> float:
             group["momentum"] = muon_momentum(step, plan.num_iterations, args.warmdown_ratio)
             group["weight_decay"] = plan.weight_decay * cosine_to_zero(step, plan.num_iterations)
     return multiplier
-
-
-def agree(loss, stop_signal: int, compute: Compute) -> tuple[float, int]:
-    """The loss of the whole step, and the signal to stop that any rank got. This is where the device is waited for."""
-    import torch
-    import torch.distributed as dist
-
-    mean, number = loss.detach().float() / compute.world_size, torch.tensor(stop_signal, device=compute.device)
-    if compute.ddp:
-        dist.all_reduce(mean)
-        dist.all_reduce(number, dist.ReduceOp.MAX)
-    return mean.item(), int(number)
-
-
-def rescale_after(finite: bool, progress: Progress) -> None:
-    """float16: a smaller loss scale after an overflow, a larger one after many steps without."""
-    progress.good_steps = progress.good_steps + 1 if finite else 0
-    if not finite:
-        progress.loss_scale /= 2
-    elif progress.good_steps % LOSS_SCALE_STEPS == 0:
-        progress.loss_scale *= 2
 
 
 def find_bundle(args, compute: Compute) -> Path | None:
@@ -366,10 +266,6 @@ def evaluate_bundle(model, tokenizer, bundle: Path, args, budget: int, compute: 
     return evaluate_core(scorer_for(model), tokenizer, bundle, args.core_metric_max_per_task, budget, compute, *limits)["core_metric"]
 
 
-def due(every: int, step: int) -> bool:
-    return every > 0 and step % every == 0
-
-
 # --- the run ---------------------------------------------------------------------------------------------------------
 
 
@@ -385,16 +281,16 @@ def main(args: argparse.Namespace) -> int:
     from nanochat import resuming
     from nanochat.common import compute_cleanup, compute_dtype, compute_init
     from nanochat.dataloader import LoaderState, pretrain_batches
-    from nanochat.fitting import corrected_rows, largest_rows, row_choices, smallest
+    from nanochat.fitting import choose_rows, row_choices, smallest
     from nanochat.flash_attention import best_kernel
     from nanochat.fp8 import check_fp8, check_fp8_tokens, convert_to_fp8
     from nanochat.gpt import GPTConfig, new_model
     from nanochat.hardware import peak_flops, peak_memory
     from nanochat.loss_eval import evaluate_bpb
-    from nanochat.optim import gradients_finite
     from nanochat.samples import show_samples
     from nanochat.tokenizer import get_tokenizer
     from nanochat.train_log import SmoothLoss, TrainLog, clock
+    from nanochat.training import Progress, build_optimizer, compile_model, due, new_progress, optimizer_step, print_changes
 
     # Whatever can be wrong is found out before any long work: flags, names, device, tokenizer, data, the folder for the checkpoints
     compute = compute_init(args.device_type)
@@ -414,7 +310,7 @@ def main(args: argparse.Namespace) -> int:
     directory = checkpoints.checkpoints_dir("base") / tag
     if args.init_from and tag == source_tag:
         raise UserError(f"--init-from {args.init_from}: the new run would write into the folder of that model; give it another (--model-tag NAME)")
-    resume_step = resuming.step_to_resume(directory, plan.num_iterations, args.resume == "auto", args.resume_from_step, args.overwrite)
+    resume_step = resuming.step_to_resume(directory, args.resume == "auto", args.resume_from_step, args.overwrite)
     if resume_step is not None:
         meta = resuming.read_run(directory, resume_step)
         if args.window_pattern == "auto":  # what was chosen on one machine holds on another
@@ -437,26 +333,25 @@ def main(args: argparse.Namespace) -> int:
     print0(plan.describe())
 
     # The model and where it stands
-    wish = {"rows": args.device_batch_size, "compile": args.compile}
-    progress, loader_state = Progress(loss_scale=FIRST_LOSS_SCALE if compute_dtype(device) == torch.float16 else 1.0), None
+    progress, loader_state, before = new_progress(compute_dtype(device)), None, {}
     if resume_step is not None:
-        weights, shards, meta = checkpoints.load_checkpoint(directory, resume_step, device, load_optimizer=True)
-        progress = Progress(**meta["progress"])
+        weights, shards, before = checkpoints.load_checkpoint(directory, resume_step, device, load_optimizer=True)
+        progress = Progress(**before["progress"])
         loader_state = LoaderState.from_state_dicts(shard["loader"] for shard in shards)
-        wish = resumed_choices(wish, meta, plan, world_size)
     model = checkpoints.build_model(config, weights, device, directory) if weights else new_model(config, device)
-    optimizer = build_optimizer(model, plan, args, compute)
+    rates = {name: getattr(args, name) * plan.batch_scale for name in ("unembedding_lr", "embedding_lr", "matrix_lr", "scalar_lr")}
+    optimizer = build_optimizer(model, rates, plan.weight_decay, compute, args.compile != "off")
     if resume_step is not None:
         optimizer.load_shards(shards)
         print0(f"going on from step {resume_step} of {plan.num_iterations} in {directory}")
-        print_changes(meta["user_config"], vars(args))
+        print_changes(before["user_config"], vars(args))
         shards = weights = None  # they are in the model and the optimizer now
     if args.fp8:
         print0(f"float8 in {convert_to_fp8(model, args.fp8_recipe)} layers")
     model.activation_checkpointing = args.activation_checkpointing
     peak = smallest(peak_flops(device, model.compute_dtype), compute)
-    compiled = compile_model(model, plan, args, wish["compile"], device, peak)
-    rows = largest_rows(model, plan, compute) if wish["rows"] == "auto" else corrected_rows(wish["rows"], plan, world_size)
+    compiled = compile_model(model, args.compile, before.get("compiled"), plan.total_flops, peak)
+    rows = choose_rows(model, args.device_batch_size, before.get("device_batch_size"), plan, compute)
     if args.fp8:
         check_fp8_tokens(rows * T)
     micro_batches = plan.total_batch_size // (rows * T * world_size)
@@ -471,7 +366,6 @@ def main(args: argparse.Namespace) -> int:
         resuming.set_aside_later(directory, resume_step)
     log = TrainLog(directory, compute.rank != 0, args.run, {**vars(args), **plan._asdict()}, progress.step)
     smooth = SmoothLoss(total=progress.smooth_total, steps=progress.step)
-    parameters = list(model.parameters())
     stop, stopping, saved_step, this_session = StopSignal(), 0, resume_step, 0
     first_step_seconds = steady_seconds = 0.0
     samples: dict[str, str] = {}
@@ -531,22 +425,8 @@ def main(args: argparse.Namespace) -> int:
             micro_loss = model(x, y) / micro_batches
             (micro_loss * progress.loss_scale).backward()
             loss += micro_loss.detach()
-        if progress.loss_scale != 1:
-            torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], 1 / progress.loss_scale)
-        loss, stopping = agree(loss, stop.number, compute)
-        finite = gradients_finite(parameters, device, world_size) and math.isfinite(loss)
-        if finite:
-            optimizer.step()
-        elif model.compute_dtype != torch.float16 or progress.loss_scale <= 1 or not math.isfinite(loss):
-            what = "the gradient" if math.isfinite(loss) else f"the loss ({loss})"
-            saved = "none was saved yet" if saved_step is None else f"that of step {saved_step} in {directory}"
-            raise UserError(f"step {step}: {what} is not finite. The weights were left as they were; the last good checkpoint: {saved}. "
-                            f"Lower the learning rates, or look at the data of this step")  # fmt: skip
-        if model.compute_dtype == torch.float16:
-            rescale_after(finite, progress)
-        model.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        good = "none was saved yet" if saved_step is None else f"that of step {saved_step} in {directory}"
+        loss, stopping = optimizer_step(optimizer, loss, progress, stop.number, compute, model.compute_dtype, good)
         seconds = time.perf_counter() - step_started
 
         # What the step was like

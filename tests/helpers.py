@@ -1,7 +1,11 @@
 """What some tests share beside fixtures."""
 
+import signal
+
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from nanochat.train_log import TrainLog
 
 # The end of a script with a function run(rank): two processes of it, and a status that says whether both went well.
 FORK_TWO = """
@@ -27,3 +31,26 @@ class LargestTensor(TorchDispatchMode):
         for x in result if isinstance(result, tuple | list) else [result]:
             self.numel = max(self.numel, x.numel() if isinstance(x, torch.Tensor) else 0)
         return result
+
+
+def same(a: object, b: object) -> bool:
+    """Equal to the last bit, tensors and all."""
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def stop_at(step: int, number: int, monkeypatch) -> None:
+    """Send ourselves a signal when this step has been logged."""
+    write = TrainLog.write
+
+    def writing(self, **record):
+        write(self, **record)
+        if record["step"] == step and "loss" in record:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(TrainLog, "write", writing)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import same, stop_at
 
-from nanochat import checkpoint_manager
+from nanochat import checkpoint_manager, training
 from nanochat.common import UserError
 from nanochat.gpt import GPT
-from nanochat.train_log import TrainLog
 from scripts import base_train
 
 ROOT = Path(__file__).parent.parent
@@ -55,17 +55,6 @@ def losses(world: Path, tag: str) -> dict[int, float]:
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 
-def same(a: object, b: object) -> bool:
-    """Equal to the last bit, tensors and all."""
-    if isinstance(a, torch.Tensor):
-        return a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
-
-
 def saved(world: Path, tag: str, step: int) -> tuple[dict, list[dict]]:
     weights, shards, _ = checkpoint_manager.load_checkpoint(folder(world, tag), step, load_optimizer=True)
     return weights, shards
@@ -74,18 +63,6 @@ def saved(world: Path, tag: str, step: int) -> tuple[dict, list[dict]]:
 def assert_same_run(world: Path, one: str, other: str, step: int) -> None:
     assert losses(world, one) == losses(world, other)
     assert same(saved(world, one, step), saved(world, other, step))  # weights, optimizer, and the loader with its next batches
-
-
-def stop_at(step: int, number: int, monkeypatch) -> None:
-    """Send ourselves a signal when this step has been logged."""
-    write = TrainLog.write
-
-    def writing(self, **record):
-        write(self, **record)
-        if record["step"] == step and "loss" in record:
-            signal.raise_signal(number)
-
-    monkeypatch.setattr(TrainLog, "write", writing)
 
 
 # --- the run ---------------------------------------------------------------------------------------------------------
@@ -125,7 +102,7 @@ def test_it_saves_before_it_evaluates(train, world, monkeypatch):
     with pytest.raises(RuntimeError, match="evaluation broke"):
         train("--num-iterations", "2", "--eval-every", "3", "--model-tag", "late", "--overwrite")
     # (at step 0 again: validation is due there; from step 1 on, only the end is)
-    monkeypatch.setattr(base_train, "due", lambda every, step: step > 0 and every > 0 and step % every == 0)
+    monkeypatch.setattr(training, "due", lambda every, step: step > 0 and every > 0 and step % every == 0)
     with pytest.raises(RuntimeError, match="evaluation broke"):
         train("--num-iterations", "2", "--eval-every", "2", "--model-tag", "saved")
     assert checkpoint_manager.complete_steps(folder(world, "saved")) == [2]
@@ -158,10 +135,10 @@ def test_float16_scales_its_loss(train, world, monkeypatch):
     monkeypatch.setenv("NANOCHAT_DTYPE", "float16")
     train("--num-iterations", "2", "--model-tag", "half")
     assert all(loss < 7.5 for loss in losses(world, "half").values())
-    progress = base_train.Progress(loss_scale=8.0, good_steps=base_train.LOSS_SCALE_STEPS - 1)
-    base_train.rescale_after(True, progress)
+    progress = training.Progress(loss_scale=8.0, good_steps=training.LOSS_SCALE_STEPS - 1)
+    training.rescale_after(True, progress)
     assert progress.loss_scale == 16
-    base_train.rescale_after(False, progress)
+    training.rescale_after(False, progress)
     assert (progress.loss_scale, progress.good_steps) == (8, 0)
 
 
@@ -438,6 +415,8 @@ def test_a_folder_that_holds_a_run_is_not_touched(train, world):
     before = {path.name: path.stat().st_mtime_ns for path in folder(world, "mine").iterdir()}
     with pytest.raises(UserError, match=r"finished run.*--resume auto.*--overwrite.*--model-tag"):
         train("--num-iterations", "2", "--model-tag", "mine")
+    folder(world, "mine").joinpath("summary.json").unlink()  # it was killed before the end
+    del before["summary.json"]
     with pytest.raises(UserError, match=r"got to step 2"):
         train("--num-iterations", "4", "--model-tag", "mine")
     with pytest.raises(UserError, match=r"n_layer is 2 there and 3 here"):

@@ -1,6 +1,5 @@
 """The model against a reference that was written from the design alone, and what training asks of it."""
 
-import argparse
 import itertools
 import math
 import shutil
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from nanochat.common import Compute, UserError
 from nanochat.gpt import GPT, GPTConfig, new_model
 from nanochat.scaling import flops_per_token, make_plan, param_counts
-from scripts.base_train import build_optimizer
+from nanochat.training import build_optimizer
 
 CPU = torch.device("cpu")
 SMALL = GPTConfig(sequence_len=64, vocab_size=100, n_layer=3, n_head=4, n_kv_head=2, n_embd=64, window_pattern="SL")
@@ -425,8 +424,9 @@ def test_who_learns_how():
     plan = make_plan(3, 500, aspect_ratio=16, head_dim=16, sequence_len=128, num_iterations=1, total_batch_size=2**15, n_kv_head=1,
                      embedding_lr=0.31, unembedding_lr=0.007, matrix_lr=0.023, scalar_lr=0.6, weight_decay=0.3)  # fmt: skip
     model = fresh(GPTConfig(128, 500, 3, plan.n_head, plan.n_kv_head, plan.n_embd))
-    args = argparse.Namespace(embedding_lr=0.31, unembedding_lr=0.007, matrix_lr=0.023, scalar_lr=0.6, compile="off")
-    optimizer = build_optimizer(model, plan, args, Compute(False, 0, 0, 1, CPU))
+    rates = {"embedding_lr": 0.31, "unembedding_lr": 0.007, "matrix_lr": 0.023, "scalar_lr": 0.6}
+    rates = {name: rate * plan.batch_scale for name, rate in rates.items()}
+    optimizer = build_optimizer(model, rates, plan.weight_decay, Compute(False, 0, 0, 1, CPU), False)
 
     group_of = {p: group for group in optimizer.param_groups for p in group["params"]}
     owned = [p for group in optimizer.param_groups for p in group["params"]]

@@ -39,11 +39,14 @@ MAY_IMPORT = {
     "dataset": {"common", "hub", "importing", "tinyworld"},
     "dataloader": {"common", "dataset", "tokenizer"},
     "optim": {"common"},
+    "training": {"common", "cpu_kernels", "optim"},
     "loss_eval": {"common"},
     "checkpoint_manager": {"common", "gpt", "tokenizer"},
     "resuming": {"checkpoint_manager", "common", "train_log"},
     "samples": {"common", "engine"},
     "core_eval": {"checkpoint_manager", "common", "core_bundle", "core_scoring", "tokenizer"},
+    "chat_eval": {"common", "core_eval", "engine", "kv_cache", "tokenizer"},
+    "rl": {"chat_eval", "engine"},
 }
 # Calls that may stand at the top level of a module: they make a constant out of constants.
 PURE_CALLS = {"re.compile", "frozenset", "dict.fromkeys", "set", "tuple", "Path", "GPTConfig", "field", "staticmethod"}
@@ -156,8 +159,8 @@ def test_scripts_have_a_main(path):
 
 # These are the model and what handles it: nothing in them works without torch. Scripts import them in main, so that --help stays quick.
 NEED_TORCH = {
-    "checkpoint_manager", "core_scoring", "cpu_kernels", "engine", "fitting", "flash_attention", "fp8", "gpt", "head_loss", "kv_cache", "loss_eval",
-    "optim", "samples",
+    "chat_eval", "checkpoint_manager", "core_scoring", "cpu_kernels", "engine", "fitting", "flash_attention", "fp8", "gpt", "head_loss", "kv_cache",
+    "loss_eval", "optim", "rl", "samples", "training",
 }  # fmt: skip
 
 AUDIT = """

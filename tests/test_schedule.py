@@ -1,6 +1,6 @@
 import pytest
 
-from nanochat.schedule import cosine_to_zero, lr_multiplier, muon_momentum
+from nanochat.schedule import cosine_to_zero, lr_multiplier, muon_momentum, ratio_multiplier
 
 
 def test_learning_rate_at_the_corners():
@@ -38,6 +38,34 @@ def test_no_run_is_too_short(steps):
     assert curve[: top + 1] == sorted(curve[: top + 1]) and curve[top:] == sorted(curve[top:], reverse=True)
     steepest = max(1 / 40, 1 / max(1, round(0.65 * steps)))
     assert all(abs(b - a) <= steepest + 1e-9 for a, b in zip(curve, curve[1:], strict=False))
+
+
+def test_learning_rate_by_the_share_of_the_run():
+    # as SFT has it: level, then down over the second half to zero
+    curve = [ratio_multiplier(progress, 0.0, 0.5, 0.0) for progress in (0, 0.25, 0.5, 0.6, 0.75, 0.9, 1)]
+    assert curve == pytest.approx([1, 1, 1, 0.8, 0.5, 0.2, 0])
+    # up over a tenth, level, down over two tenths towards 0.2
+    curve = [ratio_multiplier(progress, 0.1, 0.2, 0.2) for progress in (0, 0.05, 0.1, 0.8, 0.9, 1)]
+    assert curve == pytest.approx([0, 0.5, 1, 1, 0.6, 0.2])
+    assert [ratio_multiplier(progress, 0.0, 0.0, 0.0) for progress in (0, 0.5, 1)] == [1, 1, 1]
+    assert ratio_multiplier(0.5, 1.0, 1.0, 0.0) == pytest.approx(0.5)  # all warm-up and all warm-down: the lower of the two lines
+
+
+@pytest.mark.parametrize("ratios", [(0, 0, 0), (0, 0.5, 0), (0.3, 0.7, 0.1), (1, 1, 0), (0.8, 0.8, 0.5), (0.1, 0.2, 1)])
+def test_no_share_is_out_of_bounds(ratios):
+    """Between 0 and 1, up before down; a run that has gone too far gets what its end would."""
+    curve = [ratio_multiplier(i / 100, *ratios) for i in range(101)]
+    assert all(0 <= value <= 1 for value in curve)
+    top = curve.index(max(curve))
+    assert curve[: top + 1] == sorted(curve[: top + 1]) and curve[top:] == sorted(curve[top:], reverse=True)
+    assert ratio_multiplier(1.2, *ratios) == ratio_multiplier(1.0, *ratios)
+
+
+def test_both_schedules_are_one():
+    """By steps or by the share of the steps, without a warm-up it is the same line."""
+    for step in range(101):
+        by_steps = lr_multiplier(step, 100, warmup_steps=0, warmdown_ratio=0.4, final_lr_frac=0.05)
+        assert ratio_multiplier(step / 100, 0.0, 0.4, 0.05) == pytest.approx(by_steps)
 
 
 def test_muon_momentum():
