@@ -141,6 +141,13 @@ def add_dataset_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", default=DEFAULT_DATASET, help="which data set: climbmix, fineweb_edu, tinyworld, or a name you imported")
 
 
+def rows_or_auto(text: str) -> int | str:
+    """The type of --device-batch-size."""
+    if text == "auto" or (text.isdigit() and int(text) > 0):
+        return text if text == "auto" else int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a number of rows nor auto")
+
+
 # --- stopping --------------------------------------------------------------------------------------------------------
 
 

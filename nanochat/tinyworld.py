@@ -396,21 +396,68 @@ def alone(t: Telling) -> str:
 
 
 def choices(r: Dice, w: World) -> str:
-    """Multiple choice, with the letter and the answer."""
+    """Multiple choice, answered by the letter or in words; then, perhaps, questions to which other options are the answer."""
     items = []
-    for _ in range(r.between(1, 4)):
-        t = ask(r, w, r.pick(CHOICE_RELATIONS))
-        answer = alone(t)
-        wrong = r.several([other for other in w.answers[t.relation, t.phrasing] if other != t.answer], 3)
-        options = r.several([answer, *map(capital, wrong)], 4)
-        lines = "\n".join(f"{letter}. {option}" for letter, option in zip("ABCD", options, strict=False))
-        mark = "ABCD"[options.index(answer)]
-        items.append(f"{t.prompt}\n{lines}\nAnswer: {mark}" + (f". {answer}" if r.chance(0.7) else ""))
+    for _ in range(r.between(1, 3)):
+        t = ask(r, w, r.pick(_choosable()))
+        others: dict[str, Telling] = {}  # by their answers: what is asked in the same words about other subjects
+        for subject in r.several(w.askable[t.relation], 40):
+            for other in w.asks[t.relation][subject]:
+                if other.phrasing == t.phrasing and other.answer != t.answer and len(others) < 3:
+                    others.setdefault(other.answer, other)
+        options = r.several([t, *others.values()], 4)
+        letters = {option.answer: letter for option, letter in zip(options, "ABCD", strict=False)}
+        lines = [f"- {alone(option)}={letters[option.answer]}" for option in options]
+        answer = f"Answer: {letters[t.answer] if r.chance(0.6) else alone(t)}"
+        more = [f"{other.prompt}\n{letters[other.answer]}" for other in r.several(list(others.values()), r.between(0, 2))]
+        items.append("\n".join([f"Multiple Choice question: {t.prompt}", *lines, "", answer, *more]))
     return "\n\n".join(items)
 
 
-CHOICE_RELATIONS = ("capital", "capital", "symbol", "opposite", "young", "color", "past", "plural", "kind", "next day", "tomorrow",
-                    "next month", "material", "tool for", "planet number", "sum", "product", "place for", "does")  # fmt: skip
+@cache
+def _choosable() -> tuple[str, ...]:
+    """Relations with wrong answers to offer, and whose questions do not name an answer."""
+    w, naming = world(), ("bigger", "larger", "state", "in words", "next number", "spell")
+    several = {name for name in w.asks if all(len(w.answers[name, t.phrasing]) > 3 for told in w.asks[name].values() for t in told)}
+    return tuple(name for name in _deck() if name in several and name not in naming)
+
+
+def memory(r: Dice, w: World) -> str:
+    """Games of saying again what was said before. A model that never needs to look back for a word does not learn how (arXiv 2209.11895), and then
+    copies the wrong name into an answer."""
+    return r.pick((packing, echo, echo, shelves, shelves))(r, w)
+
+
+@cache
+def _words() -> tuple[str, ...]:
+    """Things to remember."""
+    w = world()
+    return tuple({word: None for name in ("capital", "eats", "color", "opposite", "plural", "young", "spell") for word in w.subjects[name]})
+
+
+def packing(r: Dice, w: World) -> str:
+    """The game of the growing list."""
+    names, items = r.several(w.children, r.between(2, 4)), r.several(_words(), r.between(5, 9))
+    return "\n".join(f"{names[turn % len(names)]} packs: {', '.join(items[:turn])}." for turn in range(1, len(items) + 1))
+
+
+def echo(r: Dice, w: World) -> str:
+    """A row, and the same row again. With rows of letters, of which there are few, that is noticed soonest."""
+    items = r.several(_words(), r.between(6, 20)) if r.chance(0.4) else [r.pick(ALPHABET.upper()) for _ in range(r.between(8, 26))]
+    if r.chance(0.3):
+        return "\n".join([" ".join(items)] * 3)
+    names = r.several(w.children, r.between(2, 3))
+    return "\n".join(f"{name} {verb}: {' '.join(items)}" for name, verb in zip(names, ("reads", "repeats", "says again"), strict=False))
+
+
+def shelves(r: Dice, w: World) -> str:
+    """What has which letter; and then once more, in another order."""
+    items = r.several(_words(), r.between(3, 8))
+    letters = ALPHABET.upper()[: len(items)] if r.chance(0.7) else r.several(ALPHABET.upper(), len(items))
+    pairs = list(zip(items, letters, strict=True))
+    again = r.several(pairs, len(pairs)) + r.several(pairs, r.below(len(pairs)))
+    asked = "- {}={}" if r.chance(0.5) else r.pick(("Where is {}?\n{}", "And {}?\n{}", "Which letter is {}?\n{}"))
+    return "\n".join("- {}={}".format(*pair) for pair in pairs) + "\n\n" + "\n".join(asked.format(*pair) for pair in again)
 
 
 def dialogue(r: Dice, w: World) -> str:
@@ -590,7 +637,7 @@ def counting(r: Dice, w: World) -> str:
 
 
 KINDS: tuple[tuple[Callable[[Dice, World], str], int], ...] = (
-    (story, 18), (entry, 16), (remarks, 20), (quiz, 13), (choices, 6), (dialogue, 9), (word_problem, 7), (sums, 9), (times_table, 1), (solving, 3),
+    (story, 12), (entry, 16), (remarks, 20), (quiz, 13), (choices, 8), (memory, 16), (dialogue, 9), (word_problem, 7), (sums, 9), (times_table, 1), (solving, 3),
     (sequence, 6), (spelling, 4), (counting, 2), (how_to, 4), (letter, 5),
 )  # fmt: skip
 

@@ -9,6 +9,9 @@
 #   MEGABYTES=24      how much text to generate
 #   VOCAB_SIZE=4096   how many tokens the tokenizer has
 #   STEPS=500         how long to train: 8,192 tokens in each step
+#   SFT_STEPS=-1      of finetuning; -1: one epoch of its conversations, about 300
+#   RL_STEPS=30       of reinforcement learning, 256 answers in each
+#   EVAL_ITEMS=-1     of each task to evaluate; -1: all
 #   TAG=d4            folder of the checkpoints
 
 set -euo pipefail
@@ -17,7 +20,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 MEGABYTES="${MEGABYTES:-24}"
 VOCAB_SIZE="${VOCAB_SIZE:-4096}"
 STEPS="${STEPS:-500}"
+SFT_STEPS="${SFT_STEPS:--1}"
+RL_STEPS="${RL_STEPS:-30}"
+EVAL_ITEMS="${EVAL_ITEMS:--1}"
 TAG="${TAG:-d4}"
+export NANOCHAT_WORDS=embedded  # the words to spell are the same everywhere
 
 python -m nanochat.dataset --source tinyworld --megabytes "$MEGABYTES"
 python -m scripts.tok_train --dataset tinyworld --vocab-size "$VOCAB_SIZE"
@@ -33,3 +40,18 @@ python -m scripts.base_train --dataset tinyworld --depth 4 --head-dim 64 --max-s
 
 # CORE on the embedded world's questions, bits per byte, samples: a table in base_eval/
 python -m scripts.base_eval --model-tag "$TAG" --split-tokens 65536
+
+# An assistant: facts, multiple choice, word problems with the calculator, spelling, small talk; and how well it does on what it has not seen
+python -m scripts.chat_sft --model-tag "$TAG" --num-iterations "$SFT_STEPS" \
+    --eval-every 100 --eval-tokens 65536 --chatcore-every -1 --save-every 100 --keep-last 1 --resume auto
+python -m scripts.chat_eval -i sft -g "$TAG" -m 160 -x "$EVAL_ITEMS"
+
+# Reinforcement learning on word problems: the answers that are right become likelier. So few steps want large ones; but AdamW's are as large where
+# there is nothing but noise, and embeddings and head would suffer. What is compared before and after is sampled, as RL does it: 4 answers to each
+python -m scripts.chat_rl --task tinyworld --model-tag "$TAG" --num-iterations "$RL_STEPS" \
+    --init-lr-frac 0.5 --embedding-lr 0.24 --unembedding-lr 0.0064 --examples-per-step 32 --num-samples 8 --device-batch-size 32 \
+    --max-new-tokens 160 --eval-every -1 --save-every 20 --keep-last 1 --resume auto
+python -m scripts.chat_eval -i rl -g "$TAG" -m 160 -x "$EVAL_ITEMS"
+for source in sft rl; do
+    python -m scripts.chat_eval -i "$source" -g "$TAG" -m 160 -x "$EVAL_ITEMS" -a TinyWorld-Problems -t 1 -n 4
+done

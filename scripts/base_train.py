@@ -29,6 +29,7 @@ from nanochat.common import (
     friendly_errors,
     print0,
     restart_with_huge_pages,
+    rows_or_auto,
 )
 
 # torch takes seconds to import: functions that need it import it, so that --help and wrong flags are answered at once.
@@ -118,12 +119,6 @@ def check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
             parser.error(f"--overwrite deletes what {flag} would go on with: give one of the two")
     if args.resume and args.resume_from_step >= 0:
         parser.error("--resume goes on from the last step and --resume-from-step from another one: give one of the two")
-
-
-def rows_or_auto(text: str) -> int | str:
-    if text == "auto" or (text.isdigit() and int(text) > 0):
-        return text if text == "auto" else int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is neither a number of rows nor auto")
 
 
 # --- the plan --------------------------------------------------------------------------------------------------------

@@ -27,11 +27,13 @@ from nanochat.common import (
     friendly_errors,
     print0,
     restart_with_huge_pages,
+    rows_or_auto,
 )
 
 # torch takes seconds to import: functions that need it import it, so that --help and wrong flags are answered at once.
 
 CHATCORE_TOKENS = 512  # of an answer, when ChatCORE is followed
+SOME = 200  # conversations, to judge how long an epoch is
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,7 +56,7 @@ def parse_args() -> argparse.Namespace:
     group.add_argument("--gsm8k-epochs", type=int, default=4, help="how often it has GSM8K")
     group = parser.add_argument_group("batches: by default as the base model was trained")
     group.add_argument("--max-seq-len", type=int, default=None, help="tokens in a row")
-    group.add_argument("--device-batch-size", type=int, default=None, help="rows of a micro-batch on one device")
+    group.add_argument("--device-batch-size", type=rows_or_auto, default=None, help="rows of a micro-batch on one device; auto: the most that fit")
     group.add_argument("--total-batch-size", type=int, default=None, help="tokens in a step")
     group = parser.add_argument_group("optimization: rates by default as the base model's, for a batch of 524,288 tokens")
     group.add_argument("--embedding-lr", type=float, default=None, help="token embeddings (AdamW); value embeddings get half of it")
@@ -93,7 +95,7 @@ def check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         want(name, rate is None or (math.isfinite(rate) and rate >= 0), "it must be a number, not negative")
     for name in ("warmup_ratio", "warmdown_ratio", "final_lr_frac"):
         want(name, 0 <= getattr(args, name) <= 1, "it is a share, from 0 to 1")
-    for name in ("max_seq_len", "device_batch_size", "total_batch_size"):
+    for name in ("max_seq_len", "total_batch_size"):
         want(name, getattr(args, name) is None or getattr(args, name) > 0, "at least 1")
     for name in ("num_iterations", "chatcore_max_cat", "chatcore_max_sample", "keep_last"):
         want(name, getattr(args, name) > 0 or getattr(args, name) == -1, "at least 1, or -1")
@@ -132,6 +134,12 @@ def make_sft_plan(args: argparse.Namespace, config, chosen: dict):
         sequence_len=chosen["max_seq_len"], window_pattern=config.window_pattern, num_iterations=max(1, args.num_iterations),
         total_batch_size=chosen["total_batch_size"],
     )  # fmt: skip
+
+
+def estimate_tokens(tokenizer, conversations, sequence_len: int) -> float:
+    """Of an epoch, by some conversations from all over it."""
+    some = range(0, len(conversations), max(1, len(conversations) // SOME))
+    return len(conversations) / len(some) * sum(len(tokenizer.render_conversation(conversations[i], sequence_len)[0]) for i in some)
 
 
 def warm_up_optimizer(optimizer, directory: Path, step: int, compute: Compute) -> None:
@@ -212,16 +220,20 @@ def main(args: argparse.Namespace) -> int:
     tag = check_name("--output-tag", args.output_tag or base_tag)
     directory = checkpoints.checkpoints_dir("sft") / tag
     resume_step = resuming.step_to_resume(directory, args.resume == "auto", args.resume_from_step, args.overwrite)
-    if resume_step is not None and resuming.is_finished(directory, resume_step):
-        epochs = resuming.read_run(directory, resume_step).get("epochs", 1)
-        if resume_step >= args.num_iterations > 0 or (args.num_iterations <= 0 and epochs >= 1):
+    base_step = args.model_step
+    if resume_step is not None:
+        there = resuming.read_run(directory, resume_step)
+        if base_step is None and there.get("base", {}).get("model_tag") == base_tag:
+            base_step = there["base"]["step"]  # it may have been trained on since
+        enough = resume_step >= args.num_iterations if args.num_iterations > 0 else there.get("epochs", 1) >= 1
+        if enough and resuming.is_finished(directory, resume_step):
             print0(f"{directory} is finished: step {resume_step}")
             compute_cleanup()
             return 0
-    model, tokenizer, base_meta = checkpoints.load_model("base", device, "train", base_tag, args.model_step)
+    model, tokenizer, base_meta = checkpoints.load_model("base", device, "train", base_tag, base_step)
     config, dataset = model.config, trained_on(base_meta) or DEFAULT_DATASET
     if resume_step is not None:
-        resuming.check_same_config(resuming.read_run(directory, resume_step)["model_config"], dataclasses.asdict(config), directory)
+        resuming.check_same_config(there["model_config"], dataclasses.asdict(config), directory)
     if not args.overwrite:
         checkpoints.check_tokenizer(directory, tokenizer)
     chosen = inherit(args, base_meta, config)
@@ -252,8 +264,8 @@ def main(args: argparse.Namespace) -> int:
     elif args.load_optimizer:
         warm_up_optimizer(optimizer, bases / base_tag, base_meta["step"], compute)
     peak = smallest(peak_flops(device, model.compute_dtype), compute)
-    expected = plan.total_flops if args.num_iterations > 0 else math.inf
-    compiled = compile_model(model, args.compile, before.get("compiled"), expected, peak)
+    tokens = plan.total_tokens if args.num_iterations > 0 else estimate_tokens(tokenizer, train_data, T)
+    compiled = compile_model(model, args.compile, before.get("compiled"), tokens * plan.flops_per_token, peak)
     rows = choose_rows(model, chosen["device_batch_size"], before.get("device_batch_size"), plan, compute)
     micro_batches = plan.total_batch_size // (rows * T * world_size)
     print0(f"{world_size} × {device.type} in {str(model.compute_dtype)[6:]}, attention: {model.kernel}, compiled: {'yes' if compiled else 'no'}; "

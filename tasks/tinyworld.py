@@ -251,24 +251,29 @@ def _wrong(t: Telling) -> list[str]:
 
 
 def choice(r: Dice, split: str) -> dict:
-    """One question. In training up to three, because a letter is little to learn from so long a text; and some that are easier, because finding the
-    letter that belongs to an answer has to be learned before it is of use to know the answer."""
+    """One question in the test. In training more about the same options, because a letter is little to learn from so long a text: where an option
+    stands, and the questions that the others answer. The letter that belongs to an answer has to be found before it is of use to know the answer; and
+    that is easier the nearer the question is."""
     by_relation = choice_questions(split)
-    said = []
-    for _ in range(1 if split == "test" else r.between(1, 3)):
-        t = r.pick(by_relation[r.pick(tuple(by_relation))])
-        question, answer = t.prompt, t.answer if t.relation == "next letter" else capital(t.answer)
-        if split == "train" and r.chance(0.2):
-            question = r.pick(DRILLS).format(answer)
-        elif split == "train" and r.chance(0.15):
-            said += [t.prompt, t.text]  # the answer is known by now
-        options = r.several([t.answer, *r.several(_wrong(t), 3)], 4)
-        shown = options if t.relation == "next letter" else [capital(option) for option in options]
-        said += [render_mc(question, LETTERS, shown), LETTERS[shown.index(answer)]]
+    t = r.pick(by_relation[r.pick(tuple(by_relation))])
+    options = r.several([t.answer, *r.several(_wrong(t), 3)], 4)
+    shown = options if t.relation == "next letter" else [capital(option) for option in options]
+    letter_of = dict(zip(options, LETTERS, strict=True))
+    said = [render_mc(t.prompt, LETTERS, shown), letter_of[t.answer]]
+    if split == "train":
+        if r.chance(0.3):
+            _, *lines, instruction = said[0].split("\n")
+            said[0] = "\n".join([*lines, f"{t.prompt} {instruction}"])
+        elif r.chance(0.15):
+            said = [t.prompt, t.text, *said]  # the answer is known by now
+        for option in r.several([option for option in options if option != t.answer], r.between(1, 3)):
+            asking = [other for other in by_relation[t.relation] if other.answer == option and other.phrasing == t.phrasing]
+            name = shown[options.index(option)]
+            said += [r.pick(asking).prompt if asking and r.chance(0.7) else r.pick(DRILLS).format(name), letter_of[option]]
     return chat(*said, letters=LETTERS, relation=t.relation, answer=alone(t))
 
 
-DRILLS = ("Which of these is {}?", "Which letter stands for {}?", "Where is {}?", "The answer is {}. Which letter is it?")
+DRILLS = ("Which of these is {}?", "Which letter stands for {}?", "Where is {}?", "And {}?")
 
 
 # --- the calculator, what is unknown, and small talk -----------------------------------------------------------------
@@ -357,7 +362,7 @@ def is_a_reply(conversation: dict, completion: str) -> bool:
 
 # --- the task --------------------------------------------------------------------------------------------------------
 
-MIX = (("facts", 10), ("choice", 6), ("problems", 5), ("spelling", 2), ("unknown", 2), ("talk", 1), ("calculator", 1))  # of kind "all"
+MIX = (("facts", 14), ("choice", 2), ("problems", 8), ("spelling", 2), ("unknown", 2), ("talk", 2), ("calculator", 1))  # of kind "all"
 MAKERS: dict[str, Callable[[Dice, str], dict]] = {  # what is made up anew for each index, in either split
     "choice": choice, "problems": problem, "unknown": unknown, "talk": small_talk, "calculator": calculation,
 }  # fmt: skip

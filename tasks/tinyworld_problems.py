@@ -16,7 +16,7 @@ from tasks.common import calculator_parts, chat
 
 CHAINS_HELD_OUT_ONE_IN = 5
 NUMBERS_HELD_OUT_ONE_IN = 8
-TWO_PERSONS = 0.5  # of the problems: the dial of difficulty
+TWO_PERSONS = 0.3  # of the problems: the dial of difficulty
 EVENTS = ((1, 1, 2, 2, 3), (2, 2, 3, 3, 4))  # how many happen to one person, or to two, by weight
 LARGEST = 400  # of the results
 MOST_STEPS = 5  # more would not fit into the short rows that small models are trained on

@@ -99,10 +99,12 @@ def run_recipe(name: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
 def test_recipe_for_laptops(tmp_path):
     """runs/runcpu.sh, small; and once more, when there is little left to do."""
     for _ in range(2):
-        result = run_recipe("runcpu.sh", ROOT, SKIP_SETUP="1", NANOCHAT_BASE_DIR=str(tmp_path), MEGABYTES="0.5", VOCAB_SIZE="600", STEPS="2")
+        small = {"MEGABYTES": "0.5", "VOCAB_SIZE": "600", "STEPS": "2", "SFT_STEPS": "2", "RL_STEPS": "1", "EVAL_ITEMS": "2"}
+        result = run_recipe("runcpu.sh", ROOT, SKIP_SETUP="1", NANOCHAT_BASE_DIR=str(tmp_path), **small)
         assert result.returncode == 0, result.stderr
     assert "are in" in result.stdout  # the corpus was not made again
-    assert "is finished: step 2 of 2" in result.stdout
+    assert "is finished: step 2 of 2" in result.stdout and "is finished: step 1 of 1" in result.stdout
+    assert "ChatCORE" in result.stdout
     assert (tmp_path / "tokenizer_tinyworld" / "tokenizer.json").exists()
 
 

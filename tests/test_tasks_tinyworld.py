@@ -203,15 +203,17 @@ def test_naming_the_answer(reply, answer, relation, said, right):
 
 
 def test_choices(train, tests):
-    letters = []
+    letters, options = [], {}
     for conversation in [*tests["choice"], *(c for c in train if c["kind"] == "choice")]:
         for question, letter in zip(conversation["messages"][::2], conversation["messages"][1::2], strict=True):
-            if not question["content"].startswith("Multiple Choice"):
-                continue
-            options = dict(reversed(pair) for pair in re.findall(r"^- (.+)=([A-D])$", question["content"], re.MULTILINE))
-            assert sorted(options) == ["A", "B", "C", "D"] and len({option.lower() for option in options.values()}) == 4
-            letters.append(letter["content"])
-        assert options[conversation["messages"][-1]["content"]].lower() == conversation["answer"].lower()
+            listed = dict(reversed(pair) for pair in re.findall(r"^- (.+)=([A-D])$", question["content"], re.MULTILINE))
+            if listed:
+                assert sorted(listed) == ["A", "B", "C", "D"] and len({option.lower() for option in listed.values()}) == 4
+                options, first = listed, letter["content"]
+                letters.append(first)
+            elif named := [mark for mark, option in options.items() if f" {option}?" in question["content"]]:  # where does it stand?
+                assert named == [letter["content"]]
+        assert options[first].lower() == conversation["answer"].lower()
     assert all(0.2 < letters.count(letter) / len(letters) < 0.3 for letter in "ABCD")
     task = TinyWorld("test", "choice")
     assert sum(task.evaluate(c, "A") for c in tests["choice"]) < 0.35 * len(tests["choice"])
