@@ -1,6 +1,6 @@
 """The arithmetic of reinforcement learning: several answers to each question are sampled and rewarded, and what was better than its siblings becomes
-likelier. It is GRPO (arXiv 2402.03300) as plain REINFORCE: on-policy, so without ratio and clipping, and without a KL term. An advantage is a reward
-less its group's mean, not divided by the deviation (arXiv 2503.20783), and every token of a step counts alike (arXiv 2503.14476)."""
+likelier. It is GRPO (arXiv 2402.03300) as plain REINFORCE: on-policy but for top-k, so without ratio and clipping; without a KL term. An advantage is
+a reward less its group's mean, not divided by the deviation (arXiv 2503.20783); every token of a step counts alike (arXiv 2503.14476)."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -85,5 +85,6 @@ def policy_batches(
 
 
 def policy_loss(model, x: torch.Tensor, y: torch.Tensor, advantages: torch.Tensor) -> torch.Tensor:
-    """Its gradient is that of the expected reward, with the sign turned: the sum of advantage times -log p over the chosen tokens."""
+    """The sum of advantage times -log p over the chosen tokens. Its gradient is that of the expected reward, with the sign turned, if answers are
+    sampled at temperature 1 and without top-k."""
     return (advantages @ model(x, y, loss_reduction="none")).sum()

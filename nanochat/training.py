@@ -14,6 +14,8 @@ from nanochat.optim import MuonAdamW, gradients_finite
 COMPILE_SECONDS = 60  # --compile auto on a CPU: what the compiler saves is less than it takes in runs shorter than this
 FIRST_LOSS_SCALE = 2.0**16  # float16 loses small gradients unless the loss is scaled up
 LOSS_SCALE_STEPS = 1000  # without an overflow, until a larger scale is tried
+OPTIMIZATION_TOO = ("total_batch_size", "num_iterations", "warmup_steps", "data", "num_epochs", "examples_per_step", "num_samples",
+                    "max_new_tokens", "temperature", "top_k")  # fmt: skip
 OPTIMIZATION = ("_lr", "_frac", "_ratio", "_decay")  # how the names of flags end that change what is learned
 
 
@@ -75,7 +77,7 @@ def compile_model(model, flag: str, before: bool | None, flops: float, peak: flo
 
 def print_changes(before: dict, now: dict) -> None:
     """Which flags of the optimization are others than when the run was saved. That is allowed, but should not go unseen."""
-    names = [name for name in now if name.endswith(OPTIMIZATION) or name in ("total_batch_size", "num_iterations", "warmup_steps", "data")]
+    names = [name for name in now if name.endswith(OPTIMIZATION) or name in OPTIMIZATION_TOO]
     changed = [f"--{name.replace('_', '-')} was {before[name]} and is {now[name]}" for name in names if name in before and before[name] != now[name]]
     if changed:
         print0(f"changed since it was saved: {'; '.join(changed)}")

@@ -9,7 +9,7 @@
 #   MEGABYTES=24      how much text to generate
 #   VOCAB_SIZE=4096   how many tokens the tokenizer has
 #   STEPS=500         how long to train: 8,192 tokens in each step
-#   SFT_STEPS=-1      of finetuning; -1: one epoch of its conversations, about 300
+#   SFT_STEPS=-1      of finetuning; -1: one epoch of its conversations, about 440
 #   RL_STEPS=30       of reinforcement learning, 256 answers in each
 #   EVAL_ITEMS=-1     of each task to evaluate; -1: all
 #   TAG=d4            folder of the checkpoints

@@ -161,7 +161,8 @@ def main(args: argparse.Namespace) -> None:
     model, tokenizer, meta = checkpoints.load_model(args.source, compute.device, "eval", tag, args.step)
     step, dataset = meta["step"], trained_on(meta) or DEFAULT_DATASET
     tasks = load_tasks(args.task_name or default_evaluations(dataset))
-    name = f"{args.source}_{tag}_{step:06d}"
+    sampled = f"_t{args.temperature:g}_n{args.num_samples}" if args.temperature > 0 or args.num_samples > 1 else ""
+    name = f"{args.source}_{tag}_{step:06d}{sampled}"  # what is sampled does not mix with what is greedy
     folder = get_base_dir() / "chat_eval"
     (folder / name).mkdir(parents=True, exist_ok=True)
     about = {"stage": "chat_eval", "source": args.source, "model_tag": tag, "step": step, "dataset": dataset}

@@ -5,8 +5,8 @@
     torchrun --standalone --nproc_per_node=8 -m scripts.chat_rl --model-tag d24
 
 Checkpoints, train.jsonl and summary.json go to $NANOCHAT_BASE_DIR/chatrl_checkpoints/<model tag>. Signals and `--resume auto` are as in
-scripts/base_train.py. To learn from rewards of your own, write a Task with a `reward` method, and an `evaluate` for pass@k, and give it a name in
-tasks/catalog.py.
+scripts/base_train.py. To learn from rewards of your own, write a Task with a `reward` method, and an `evaluate` for pass@k, and
+give it a name in tasks/catalog.py.
 """
 
 import argparse
@@ -15,9 +15,12 @@ import math
 import sys
 import time
 
-from nanochat.common import ArgumentParser, Compute, StopSignal, check_name, friendly_errors, print0, restart_with_huge_pages
+from nanochat.common import ArgumentParser, Compute, StopSignal, UserError, check_name, friendly_errors, print0, restart_with_huge_pages
 
 # torch takes seconds to import: functions that need it import it, so that --help and wrong flags are answered at once.
+
+
+MOST_ROWS = 256  # answers that a device writes at a time: their keys and values take memory
 
 
 def parse_args() -> argparse.Namespace:
@@ -126,13 +129,20 @@ def main(args: argparse.Namespace) -> int:
     source_tag = check_name("--model-tag", args.model_tag) if args.model_tag else checkpoints.find_largest_model(sources)
     tag = check_name("--output-tag", args.output_tag or source_tag)
     directory = checkpoints.checkpoints_dir("rl") / tag
-    model, tokenizer, source_meta = checkpoints.load_model("sft", device, "train", source_tag, args.model_step)
+    resume_step = resuming.step_to_resume(directory, args.resume == "auto", args.resume_from_step, args.overwrite)
+    source_step = args.model_step
+    if resume_step is not None:
+        there = resuming.read_run(directory, resume_step)
+        if (task := there["user_config"].get("task", args.task)) != args.task:
+            raise UserError(f"{directory} holds a run on {task}, not on {args.task}: give --task {task}, or another --output-tag")
+        if source_step is None and there.get("sft", {}).get("model_tag") == source_tag:
+            source_step = there["sft"]["step"]  # it may have been trained on since
+    model, tokenizer, source_meta = checkpoints.load_model("sft", device, "train", source_tag, source_step)
     config, dataset = model.config, trained_on(source_meta) or DEFAULT_DATASET
     train_task, test_task = rl_tasks(args.task)
     num_steps = args.num_iterations if args.num_iterations > 0 else max(1, len(train_task) // args.examples_per_step * args.num_epochs)
-    resume_step = resuming.step_to_resume(directory, args.resume == "auto", args.resume_from_step, args.overwrite)
     if resume_step is not None:
-        resuming.check_same_config(resuming.read_run(directory, resume_step)["model_config"], dataclasses.asdict(config), directory)
+        resuming.check_same_config(there["model_config"], dataclasses.asdict(config), directory)
         if resume_step > num_steps or (resume_step == num_steps and resuming.is_finished(directory, resume_step)):
             print0(f"{directory} is finished: step {resume_step} of {num_steps}")
             compute_cleanup()
@@ -158,7 +168,7 @@ def main(args: argparse.Namespace) -> int:
         print0(f"going on from step {resume_step} of {num_steps} in {directory}")
         print_changes(before["user_config"], vars(args))
         weights = shards = None  # they are in the model and the optimizer now
-    engine = Engine(model, tokenizer, max_rows=args.examples_per_step * args.num_samples)
+    engine = Engine(model, tokenizer, max_rows=min(MOST_ROWS, math.ceil(args.examples_per_step / world_size) * args.num_samples))
     print0(f"{world_size} × {device.type} in {str(model.compute_dtype)[6:]}")
     if args.overwrite:
         resuming.delete_run(directory, compute)
@@ -206,7 +216,10 @@ def main(args: argparse.Namespace) -> int:
         rollout_seconds = time.perf_counter() - step_started
         rewards = [reward for group in groups for reward in group.rewards]
         lengths = [len(sample.tokens) for group in groups for sample in group.samples]
-        count, tokens, even = total(len(rewards), compute), total(sum(lengths), compute), total(sum(group.even for group in groups), compute)
+        count, tokens, asked = total(len(rewards), compute), total(sum(lengths), compute), total(len(groups), compute)  # without prompts too long
+        even = total(sum(group.even for group in groups), compute)
+        if count == 0:
+            raise UserError(f"step {step}: none of its questions leaves room for an answer in the model's context of {config.sequence_len} tokens")
         reward = total(sum(rewards, 0.0), compute) / max(1, count)  # a float also on a rank without questions: ranks add up one and the same dtype
 
         # One step of the policy gradient, the mean over all chosen tokens; groups that cannot teach count there, but cost nothing
@@ -231,7 +244,7 @@ def main(args: argparse.Namespace) -> int:
         progress.smooth_total = smooth.total
         eta = progress.seconds / progress.step * (num_steps - progress.step)
         print0(f"step {progress.step:05d}/{num_steps:05d} | reward {reward:.3f} ({smooth_reward:.3f}) | loss {loss:+.5f} | lr {multiplier:.2f} | "
-               f"length {tokens / max(1, count):.0f} | even groups {even}/{args.examples_per_step} | {seconds:.1f} s, "
+               f"length {tokens / max(1, count):.0f} | even groups {even}/{asked} | {seconds:.1f} s, "
                f"{rollout_seconds:.1f} of them rollouts | eta {clock(eta)}")  # fmt: skip
         log.write(step=progress.step, reward=reward, smooth_reward=smooth_reward, loss=loss, lr=multiplier, length=tokens / max(1, count), even=even,
                   seconds=seconds, rollout_seconds=rollout_seconds, samples_per_second=count / rollout_seconds, memory=peak_memory(device),

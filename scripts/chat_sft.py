@@ -42,6 +42,8 @@ def parse_args() -> argparse.Namespace:
     group.add_argument("--run", default="dummy", help="name for wandb; 'dummy' does not log there (JSON lines are always written)")
     group.add_argument("--device-type", default="", choices=["", "cuda", "cpu", "mps"], help="empty: the best there is")
     group.add_argument("--compile", default="auto", choices=["auto", "on", "off"], help="torch.compile; auto: where the run is long enough for it")
+    group.add_argument("--activation-checkpointing", action="store_true",
+                       help="compute blocks again in backward: less memory, more time; always, if the base model's training did")  # fmt: skip
     group = parser.add_argument_group("the base model")
     group.add_argument("--model-tag", default=None, help="folder of its checkpoints (default: the largest model)")
     group.add_argument("--model-step", type=int, default=None, help="which checkpoint (default: the last)")
@@ -174,7 +176,11 @@ def find_chat_tasks(args: argparse.Namespace, dataset: str, compute: Compute) ->
     except UserError as error:
         all_have_them = 0.0
         print0(f"ChatCORE will not be evaluated: {error}")
-    return tasks if smallest(all_have_them, compute) else {}
+    if smallest(all_have_them, compute):
+        return tasks
+    if tasks:
+        print0("ChatCORE will not be evaluated: another rank cannot load its tasks")
+    return {}
 
 
 def follow_chatcore(engine, tasks: dict, args: argparse.Namespace, compute: Compute) -> dict[str, float]:
@@ -263,6 +269,8 @@ def main(args: argparse.Namespace) -> int:
         weights = shards = None  # they are in the model and the optimizer now
     elif args.load_optimizer:
         warm_up_optimizer(optimizer, bases / base_tag, base_meta["step"], compute)
+    model.activation_checkpointing = args.activation_checkpointing or bool((base_meta.get("user_config") or {}).get("activation_checkpointing"))
+    engine = Engine(model, tokenizer) if chat_tasks else None  # before the rows are chosen: it takes memory too
     peak = smallest(peak_flops(device, model.compute_dtype), compute)
     tokens = plan.total_tokens if args.num_iterations > 0 else estimate_tokens(tokenizer, train_data, T)
     compiled = compile_model(model, args.compile, before.get("compiled"), tokens * plan.flops_per_token, peak)
@@ -274,7 +282,6 @@ def main(args: argparse.Namespace) -> int:
     batches = sft_batches(tokenizer, train_data, rows, T, compute, loader_state)
     loader_state = loader_state or SftState(conversations=len(train_data))
     token_bytes = tokenizer.token_bytes(device)
-    engine = Engine(model, tokenizer) if chat_tasks else None
     if args.overwrite:
         resuming.delete_run(directory, compute)
     if resume_step is not None and compute.rank == 0:

@@ -166,8 +166,6 @@ def fact_items(names: tuple[str, ...], pool: str) -> tuple[dict, ...]:
     """A conversation of each relation in turn, until no relation has a question left: of animals there are hundreds, of planets a few."""
     r = Dice(f"tinyworld test {pool} {names}")
     waiting = {name: r.several(questions(name, pool), ITEMS) for name in names}
-    if pool == "unseen":  # and as many known ways of asking, with unknown words before them
-        waiting = {name: waiting[name][: ITEMS // 2] + r.several(questions(name, "train"), ITEMS // 2) for name in names}
     items = []
     while any(waiting.values()):
         for name in names:
@@ -182,12 +180,8 @@ def _fact_item(r: Dice, q: Question, pool: str) -> dict:
         q = follow_up(r, q.relation, first.subject, pool)
         said = [first.prompt, first.reply, q.prompt]
     else:
-        said = [r.pick(UNSEEN_PREFIXES if pool == "unseen" and not _is_unseen(q) else PREFIXES) + q.prompt]
+        said = [r.pick(PREFIXES + UNSEEN_PREFIXES if pool == "unseen" else PREFIXES) + q.prompt]
     return chat(*said, q.reply, relation=q.relation, subject=q.subject, answer=q.answer)
-
-
-def _is_unseen(q: Question) -> bool:
-    return q.phrasing >= FIRST_UNSEEN_FRAME or q.phrasing == unseen_phrasing(q.relation)
 
 
 def names_the_answer(conversation: dict, completion: str) -> bool:
@@ -198,6 +192,8 @@ def names_the_answer(conversation: dict, completion: str) -> bool:
         return True
     if len(answer) == 1 and answer.isalpha():  # letters and symbols look like words: "a", "I"
         return said.endswith(f" {answer} ")
+    if any(f" {no} " in said and f" {no} " not in expected for no in ("not", "don't", "isn't", "never")):
+        return False
     own = own_answers(conversation["relation"], conversation["subject"])  # what else is true: "Nora has a cat named Biscuit"
     rivals = [rival for rival in answers_of(conversation["relation"]) if f" {rival} " not in expected and rival not in own]
     return f" {answer} " in said and not any(f" {rival} " in said for rival in rivals)

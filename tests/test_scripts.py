@@ -1,6 +1,7 @@
 """Every script as a user starts it: its help, its work, and what it says when something is wrong."""
 
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -86,6 +87,27 @@ def test_a_base_dir_that_cannot_be_written(run_module, tmp_path):
     blocked.write_text("not a folder")
     result = run_module("nanochat.dataset", "--source", "tinyworld", "--megabytes", "0.1", base=blocked / "base")
     assert result.returncode == 1 and "NANOCHAT_BASE_DIR" in result.stderr and "Traceback" not in result.stderr
+
+
+# Those of karpathy/nanochat, which its users know by heart. None: as the model that is trained on.
+DEFAULTS = {
+    "chat_sft": {"run": "dummy", "model_tag": None, "model_step": None, "load_optimizer": 1, "num_iterations": -1, "max_seq_len": None,
+                 "device_batch_size": None, "total_batch_size": None, "embedding_lr": None, "unembedding_lr": None, "matrix_lr": None,
+                 "init_lr_frac": 0.8, "warmup_ratio": 0.0, "warmdown_ratio": 0.5, "final_lr_frac": 0.0, "eval_every": 200, "eval_tokens": 40 * 524288,
+                 "chatcore_every": 200, "chatcore_max_cat": -1, "chatcore_max_sample": 24, "mmlu_epochs": 3, "gsm8k_epochs": 4},
+    "chat_rl": {"run": "dummy", "num_epochs": 1, "device_batch_size": 8, "examples_per_step": 16, "num_samples": 16, "max_new_tokens": 256,
+                "temperature": 1.0, "top_k": 50, "init_lr_frac": 0.05, "eval_every": 60, "eval_examples": 400, "save_every": 60},
+    "chat_eval -i sft": {"source": "sft", "task_name": None, "temperature": 0.0, "max_new_tokens": 512, "num_samples": 1, "top_k": 50,
+                         "batch_size": 8, "model_tag": None, "step": None, "max_problems": -1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", DEFAULTS)
+def test_flags_have_the_usual_defaults(command, monkeypatch):
+    name, *flags = command.split()
+    monkeypatch.setattr(sys, "argv", [name, *flags])
+    args = vars(importlib.import_module(f"scripts.{name}").parse_args())
+    assert {flag: args[flag] for flag in DEFAULTS[command]} == DEFAULTS[command]
 
 
 # --- recipes ---------------------------------------------------------------------------------------------------------

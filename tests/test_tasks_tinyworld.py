@@ -161,8 +161,10 @@ def test_pools_of_questions_are_apart(relation):
         assert q.answer in q.reply and q.prompt.strip() and "{" not in q.prompt + q.reply
 
 
-def test_unseen_ways_of_asking():
+def test_unseen_ways_of_asking(tests):
     """No way of asking of this pool is used in training about any subject; nearly every relation has some."""
+    trained = tuple(q.prompt for name in FACTS for q in questions(name, "train"))
+    assert not any(c["messages"][-2]["content"].endswith(trained) for c in tests["facts_unseen"])  # nor behind a new beginning
     for name in NOUN_PHRASES:
         assert questions(name, "unseen")
     phrasings = {(q.relation, q.phrasing) for name in FACTS for q in questions(name, "unseen")}
@@ -182,6 +184,8 @@ def test_tests_are_even(tests):
      ("The capital is Paris.", "Paris", "capital", "The capital is Parisian.", False),
      ("The capital is Paris.", "Paris", "capital", "It is Rome.", False),
      ("The capital is Paris.", "Paris", "capital", "It is Paris or Rome.", False),
+     ("The capital is Paris.", "Paris", "capital", "I do not know, but I have heard of Paris.", False),
+     ("The capital is Paris.", "Paris", "capital", "It isn't Paris.", False),
      ("The opposite of hot is cold.", "cold", "opposite", "The opposite of hot is cold.", True),
      ("It is called a puppy.", "a puppy", "young", "Puppy.", True),
      ("A cat is bigger.", "A cat", "bigger", "A mouse is bigger.", False),
