@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from nanochat.common import UserError
 from tasks.common import CategoricalTask, Source, chat, render_mc
 
 
@@ -20,5 +21,6 @@ class ARC(CategoricalTask):
     def get_example(self, index: int) -> dict:
         row = self.rows[index]
         letters = list(row["choices"]["label"])  # mostly A to D, but some questions have 1 to 4, or an E
-        assert row["answerKey"] in letters, f"{self.rows.origin}, row {index}: the answer {row['answerKey']!r} is none of {letters}"
+        if row["answerKey"] not in letters:
+            raise UserError(f"{self.rows.origin}, row {index}: the answer {row['answerKey']!r} is none of {letters}: repair the row or leave it out")
         return chat(render_mc(row["question"], letters, row["choices"]["text"]), row["answerKey"], letters=letters)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from nanochat.common import UserError
 from tasks.common import CategoricalTask, Source, chat, render_mc
 
 LETTERS = ("A", "B", "C", "D")
@@ -26,6 +27,7 @@ class MMLU(CategoricalTask):
 
     def get_example(self, index: int) -> dict:
         row = self.rows[index]["train"] if self.nested else self.rows[index]
-        assert len(row["choices"]) == len(LETTERS), f"{self.rows.origin}, row {index} has {len(row['choices'])} choices"
+        if len(row["choices"]) != len(LETTERS):
+            raise UserError(f"{self.rows.origin}, row {index} has {len(row['choices'])} choices instead of {len(LETTERS)}: repair it or leave it out")
         query = render_mc(row["question"], LETTERS, row["choices"])
         return chat(query, LETTERS[row["answer"]], subject=row.get("subject", ""), letters=LETTERS)

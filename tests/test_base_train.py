@@ -234,7 +234,7 @@ def test_going_back_starts_a_branch(train, world, capsys):
 def test_killed_in_the_final_evaluation(train, world, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("nanochat.loss_eval.evaluate_bpb", lambda *_: 1 / 0)
-        patch.setattr(base_train, "due", lambda every, step: False)
+        patch.setattr(training, "due", lambda every, step: False)
         with pytest.raises(ZeroDivisionError):
             train("--num-iterations", "2", "--eval-every", "1", "--model-tag", "cut")
     assert not (folder(world, "cut") / "summary.json").exists()

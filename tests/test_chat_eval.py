@@ -399,11 +399,11 @@ def test_two_ranks_find_what_one_finds(run_module, world, tmp_path):
     one = run_module("scripts.chat_eval", *flags, base=world)
     assert one.returncode == 0, one.stderr
     for name in ("TinyWorld-Choice", "TinyWorld-Calculator", "SpellingBee"):
-        mine, theirs = (results(base, f"sft_d1_000007/{name}") for base in (world, tmp_path))
+        mine, theirs = (results(base, f"sft_d1_000007_t1.5_n3/{name}") for base in (world, tmp_path))
         assert mine["items"] == theirs["items"] and mine["pass_at"] == theirs["pass_at"] and len(mine["items"]) == 7
         assert {len(item["right"]) for item in mine["items"]} == ({1} if name == "TinyWorld-Choice" else {3})
     assert list(mine["pass_at"]) == ["1", "2", "3"]
-    summary = results(tmp_path, "sft_d1_000007")
+    summary = results(tmp_path, "sft_d1_000007_t1.5_n3")
     assert summary["chatcore"] is None and summary["dataset"] == "climbmix" and len(summary["tasks"]) == 3
     assert two.stdout.count("SpellingBee  ") == 1 and two.stdout.count("no ChatCORE: of its tasks ARC-Easy, ARC-Challenge, MMLU") == 1
 

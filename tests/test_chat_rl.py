@@ -660,6 +660,12 @@ def test_another_model_in_the_folder(rl, world, taught, tokenizer):
         rl("--output-tag", "mine", "--resume", "auto")
 
 
+def test_another_task_in_the_folder(rl, world):
+    rl("--output-tag", "mine")
+    with pytest.raises(UserError, match=r"holds a run on letters, not on spellingbee: give --task letters, or another --output-tag"):
+        rl("--output-tag", "mine", "--resume", "auto", "--task", "spellingbee")
+
+
 def test_no_model_is_one_line(run_module, tmp_path):
     run = run_module("scripts.chat_rl", "--task", "tinyworld", base=tmp_path)
     assert run.returncode == 1 and run.stderr.startswith("error: ") and len(run.stderr.splitlines()) == 1
