@@ -1,6 +1,7 @@
 """What the tests share: a base dir with a small tinyworld and its tokenizer, made once, and a way to run scripts as a user does."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,12 @@ from nanochat.tokenizer import Tokenizer, tokenizer_dir
 
 ROOT = Path(__file__).parent.parent
 VOCAB_SIZE = 1024
+
+
+def pytest_configure() -> None:
+    """A shell that starts something in the background has it ignore Ctrl-C, and so would all that the tests start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,8 @@ def test_help(module, run_module, tmp_path):
 
 @pytest.mark.parametrize("module", COMMANDS)
 def test_unknown_flags(module, run_module):
-    result = run_module(module, "--no-such-flag")
+    needed = {"scripts.chat_eval": ["-i", "sft"]}.get(module, [])
+    result = run_module(module, *needed, "--no-such-flag")
     assert result.returncode == 2 and "--no-such-flag" in result.stderr
 
 
