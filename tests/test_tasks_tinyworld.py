@@ -14,7 +14,7 @@ from nanochat.tinyworld import Dice
 from nanochat.tinyworld_facts import held_out_tellings, relations
 from tasks import tinyworld_talk as talk
 from tasks.common import final_answer, text_of
-from tasks.tinyworld import FACTS, KINDS, NOUN_PHRASES, SPELLING, TEST_POOLS, TinyWorld, names_the_answer, questions
+from tasks.tinyworld import DRILLS, FACTS, KINDS, NOUN_PHRASES, SPELLING, TEST_POOLS, TinyWorld, names_the_answer, questions
 from tasks.tinyworld_problems import is_chain_held_out, told
 
 ROOT = Path(__file__).parent.parent
@@ -215,7 +215,7 @@ def test_choices(train, tests):
                 assert sorted(listed) == ["A", "B", "C", "D"] and len({option.lower() for option in listed.values()}) == 4
                 options, first = listed, letter["content"]
                 letters.append(first)
-            elif named := [mark for mark, option in options.items() if f" {option}?" in question["content"]]:  # where does it stand?
+            elif named := [mark for mark, option in options.items() if question["content"] in [drill.format(option) for drill in DRILLS]]:
                 assert named == [letter["content"]]
         assert options[first].lower() == conversation["answer"].lower()
     assert all(0.2 < letters.count(letter) / len(letters) < 0.3 for letter in "ABCD")
