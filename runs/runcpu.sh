@@ -3,14 +3,17 @@
 #
 #   bash runs/runcpu.sh
 #
-# Hardware: 2 CPU cores. Time: 9 minutes with the installation, 7 of them training (2026-11-21, cores with AVX512-BF16; 5 with AMX, when it took 600 steps).
-# Stages so far: set-up, corpus, tokenizer, pretraining, evaluation. Interrupted or run again, it goes on where it was.
-# What to expect: the base model ends at 0.059 bits per byte, answers all seven sample prompts, and gets a CORE of 0.79 on the embedded questions.
+# Hardware: 2 CPU cores. Time: 16 minutes 15 seconds with the installation (2026-11-21, cores with AVX512-BF16), when SFT took 350 steps instead of 447
+# and RL 30 instead of 45. Stages: set-up, corpus, tokenizer, pretraining, SFT, RL, an evaluation after each. Interrupted or run again, it goes on where
+# it was; evaluations are made again.
+# What to expect: the base model ends at 0.087 bits per byte, answers all seven sample prompts, and gets a CORE of 0.80 on the embedded questions.
+# After SFT: facts 95 %, in ways of asking that it has never seen 97 %, word problems 62 % (54 % if answers are sampled), SpellingBee 89 %; multiple
+# choice stays at chance. After RL: word problems 65 %, sampled 61 %.
 #   MEGABYTES=24      how much text to generate
 #   VOCAB_SIZE=4096   how many tokens the tokenizer has
 #   STEPS=500         how long to train: 8,192 tokens in each step
-#   SFT_STEPS=-1      of finetuning; -1: one epoch of its conversations, about 440
-#   RL_STEPS=30       of reinforcement learning, 256 answers in each
+#   SFT_STEPS=-1      of finetuning; -1: one epoch of its conversations, 447
+#   RL_STEPS=45       of reinforcement learning, 256 answers in each
 #   EVAL_ITEMS=-1     of each task to evaluate; -1: all
 #   TAG=d4            folder of the checkpoints
 
@@ -21,7 +24,7 @@ MEGABYTES="${MEGABYTES:-24}"
 VOCAB_SIZE="${VOCAB_SIZE:-4096}"
 STEPS="${STEPS:-500}"
 SFT_STEPS="${SFT_STEPS:--1}"
-RL_STEPS="${RL_STEPS:-30}"
+RL_STEPS="${RL_STEPS:-45}"
 EVAL_ITEMS="${EVAL_ITEMS:--1}"
 TAG="${TAG:-d4}"
 export NANOCHAT_WORDS=embedded  # the words to spell are the same everywhere
@@ -49,7 +52,7 @@ python -m scripts.chat_eval -i sft -g "$TAG" -m 160 -x "$EVAL_ITEMS"
 # Reinforcement learning on word problems: the answers that are right become likelier. So few steps want large ones; but AdamW's are as large where
 # there is nothing but noise, and embeddings and head would suffer. What is compared before and after is sampled, as RL does it: 4 answers to each
 python -m scripts.chat_rl --task tinyworld --model-tag "$TAG" --num-iterations "$RL_STEPS" \
-    --init-lr-frac 0.5 --embedding-lr 0.24 --unembedding-lr 0.0064 --examples-per-step 32 --num-samples 8 --device-batch-size 32 \
+    --init-lr-frac 0.3 --embedding-lr 0.24 --unembedding-lr 0.0064 --examples-per-step 32 --num-samples 8 --device-batch-size 32 \
     --max-new-tokens 160 --eval-every -1 --save-every 20 --keep-last 1 --resume auto
 python -m scripts.chat_eval -i rl -g "$TAG" -m 160 -x "$EVAL_ITEMS"
 for source in sft rl; do
