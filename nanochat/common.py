@@ -141,6 +141,15 @@ def add_dataset_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", default=DEFAULT_DATASET, help="which data set: climbmix, fineweb_edu, tinyworld, or a name you imported")
 
 
+def check_resume_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Of --resume, --resume-from-step and --overwrite each says something else about what a folder holds."""
+    for flag, given in (("--resume", args.resume), ("--resume-from-step", args.resume_from_step >= 0)):
+        if args.overwrite and given:
+            parser.error(f"--overwrite deletes what {flag} would go on with: give one of the two")
+    if args.resume and args.resume_from_step >= 0:
+        parser.error("--resume goes on from the last step and --resume-from-step from another one: give one of the two")
+
+
 def rows_or_auto(text: str) -> int | str:
     """The type of --device-batch-size."""
     if text == "auto" or (text.isdigit() and int(text) > 0):

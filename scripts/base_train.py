@@ -26,6 +26,7 @@ from nanochat.common import (
     UserError,
     add_dataset_argument,
     check_name,
+    check_resume_flags,
     friendly_errors,
     print0,
     restart_with_huge_pages,
@@ -114,11 +115,7 @@ def check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
     want("eval_tokens", args.eval_tokens > 0, "at least 1; --eval-every -1 turns validation off")
     want("core_metric_max_per_task", args.core_metric_max_per_task > 0 or args.core_metric_max_per_task == -1, "at least 1, or -1 for all")
     want("keep_last", args.keep_last > 0 or args.keep_last == -1, "at least 1, or -1 to keep all")
-    for flag, given in (("--resume", args.resume), ("--resume-from-step", args.resume_from_step >= 0)):
-        if args.overwrite and given:
-            parser.error(f"--overwrite deletes what {flag} would go on with: give one of the two")
-    if args.resume and args.resume_from_step >= 0:
-        parser.error("--resume goes on from the last step and --resume-from-step from another one: give one of the two")
+    check_resume_flags(parser, args)
 
 
 # --- the plan --------------------------------------------------------------------------------------------------------

@@ -15,7 +15,17 @@ import math
 import sys
 import time
 
-from nanochat.common import ArgumentParser, Compute, StopSignal, UserError, check_name, friendly_errors, print0, restart_with_huge_pages
+from nanochat.common import (
+    ArgumentParser,
+    Compute,
+    StopSignal,
+    UserError,
+    check_name,
+    check_resume_flags,
+    friendly_errors,
+    print0,
+    restart_with_huge_pages,
+)
 
 # torch takes seconds to import: functions that need it import it, so that --help and wrong flags are answered at once.
 
@@ -79,11 +89,7 @@ def check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
     want("temperature", args.temperature > 0, "at 0 all answers to a question are the same, and nothing can be learned")
     want("top_k", args.top_k >= 0, "0 or more")
     want("model_step", args.model_step is None or args.model_step >= 0, "0 or more")
-    for flag, given in (("--resume", args.resume), ("--resume-from-step", args.resume_from_step >= 0)):
-        if args.overwrite and given:
-            parser.error(f"--overwrite deletes what {flag} would go on with: give one of the two")
-    if args.resume and args.resume_from_step >= 0:
-        parser.error("--resume goes on from the last step and --resume-from-step from another one: give one of the two")
+    check_resume_flags(parser, args)
 
 
 def inherit(args: argparse.Namespace, meta: dict) -> dict[str, float]:

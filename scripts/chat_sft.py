@@ -24,6 +24,7 @@ from nanochat.common import (
     StopSignal,
     UserError,
     check_name,
+    check_resume_flags,
     friendly_errors,
     print0,
     restart_with_huge_pages,
@@ -105,11 +106,7 @@ def check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         want(name, getattr(args, name) >= 0, "0 or more")
     want("eval_tokens", args.eval_tokens > 0, "at least 1; --eval-every -1 turns validation off")
     want("model_step", args.model_step is None or args.model_step >= 0, "0 or more")
-    for flag, given in (("--resume", args.resume), ("--resume-from-step", args.resume_from_step >= 0)):
-        if args.overwrite and given:
-            parser.error(f"--overwrite deletes what {flag} would go on with: give one of the two")
-    if args.resume and args.resume_from_step >= 0:
-        parser.error("--resume goes on from the last step and --resume-from-step from another one: give one of the two")
+    check_resume_flags(parser, args)
 
 
 # --- pieces of the run -----------------------------------------------------------------------------------------------
