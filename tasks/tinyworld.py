@@ -15,7 +15,7 @@ from string import Formatter
 from typing import NamedTuple
 
 from nanochat.execution import use_calculator
-from nanochat.tinyworld import LEAD_INS, WEIGHTS, Dice, alone
+from nanochat.tinyworld import CHOICE, LEAD_INS, WEIGHTS, Dice, alone
 from nanochat.tinyworld_bundle import NEAR
 from nanochat.tinyworld_facts import Telling, capital, is_held_out, relations, tell, tellings
 from tasks import tinyworld_talk as talk
@@ -30,7 +30,6 @@ LETTERS = ("A", "B", "C", "D")
 SPELLING = ("spell", "length", "first letter", "last letter", "count letter")
 ARITHMETIC = ("sum", "difference", "product", "quotient", "equation", "larger")
 FACTS = tuple(name for name in WEIGHTS if name not in SPELLING + ARITHMETIC)
-NO_CHOICE = ("bigger", "state", "in words", "next number")  # the question names an answer, or its words do: nothing to choose from
 
 # --- ways to ask -----------------------------------------------------------------------------------------------------
 
@@ -228,9 +227,9 @@ def _bare(answer: str) -> str:
 def choice_questions(split: str) -> dict[str, tuple[Telling, ...]]:
     """The world's questions with enough different answers: for the test those that are held out of the corpus, for training the others."""
     by_relation = {}
-    for name in FACTS:
+    for name in CHOICE:
         told = [t for t in tellings(name) if t.is_question and t.held_out == (split == "test") and len(_wrong(t)) >= 3]
-        if told and name not in NO_CHOICE:
+        if told:
             by_relation[name] = tuple(told)
     return by_relation
 
@@ -248,20 +247,18 @@ def _wrong(t: Telling) -> list[str]:
 
 def choice(r: Dice, split: str) -> dict:
     """One question in the test. In training more about the same options, because a letter is little to learn from so long a text: where an option
-    stands, and the questions that the others answer. The letter that belongs to an answer has to be found before it is of use to know the answer; and
-    that is easier the nearer the question is."""
+    stands, and the questions that the others answer. And the first question sometimes stands among its options: the nearer, the easier."""
     by_relation = choice_questions(split)
     t = r.pick(by_relation[r.pick(tuple(by_relation))])
     options = r.several([t.answer, *r.several(_wrong(t), 3)], 4)
-    shown = options if t.relation == "next letter" else [capital(option) for option in options]
+    shown = [capital(option) for option in options]
     letter_of = dict(zip(options, LETTERS, strict=True))
     said = [render_mc(t.prompt, LETTERS, shown), letter_of[t.answer]]
     if split == "train":
         if r.chance(0.3):
-            _, *lines, instruction = said[0].split("\n")
-            said[0] = "\n".join([*lines, f"{t.prompt} {instruction}"])
-        elif r.chance(0.15):
-            said = [t.prompt, t.text, *said]  # the answer is known by now
+            question, *lines = said[0].split("\n")
+            lines.insert(r.between(1, len(options)), question)
+            said[0] = "\n".join(lines)
         for option in r.several([option for option in options if option != t.answer], r.between(1, 3)):
             asking = [other for other in by_relation[t.relation] if other.answer == option and other.phrasing == t.phrasing]
             name = shown[options.index(option)]
@@ -358,7 +355,7 @@ def is_a_reply(conversation: dict, completion: str) -> bool:
 
 # --- the task --------------------------------------------------------------------------------------------------------
 
-MIX = (("facts", 14), ("choice", 2), ("problems", 8), ("spelling", 2), ("unknown", 2), ("talk", 2), ("calculator", 1))  # of kind "all"
+MIX = (("facts", 16), ("choice", 6), ("problems", 6), ("spelling", 2), ("unknown", 2), ("talk", 2), ("calculator", 1))  # of kind "all"
 MAKERS: dict[str, Callable[[Dice, str], dict]] = {  # what is made up anew for each index, in either split
     "choice": choice, "problems": problem, "unknown": unknown, "talk": small_talk, "calculator": calculation,
 }  # fmt: skip
