@@ -424,12 +424,16 @@ def _choice(r: Dice, w: World) -> str:
     if r.chance(0.4):
         mark, rounds = r.pick(("", "", "Answer:\n")), r.between(1, 2)
         asked = [option for _ in range(rounds) for option in r.several(options, 4)]
-        return "\n".join([*lines, "", *(f"{option.prompt}\n{mark}{letters[option.answer]}" for option in asked)])
-    prompt = r.pick(("Which of these is {}?", "Where is {}?")).format(alone(t)) if r.chance(0.25) else t.prompt
-    lines.insert(r.pick((0, 0, 0, 1, 2, 3, 4)), f"Multiple Choice question: {prompt}")
+        return "\n".join([*lines, "", *(f"{_question(r, option)}\n{mark}{letters[option.answer]}" for option in asked)])
+    lines.insert(r.pick((0, 0, 0, 1, 2, 3, 4)), f"Multiple Choice question: {_question(r, t)}")
     answer = f"Answer:\n{letters[t.answer]}" if r.chance(0.75) else f"Answer: {alone(t)}"
     more = [f"{other.prompt}\n{letters[other.answer]}" for other in r.several(list(others.values()), r.between(1, 3))]
     return "\n".join([*lines, "", answer, *more])
+
+
+def _question(r: Dice, t: Telling) -> str:
+    """One that has to be known, or only to be looked for."""
+    return r.pick(("Which of these is {}?", "Where is {}?")).format(alone(t)) if r.chance(0.3) else t.prompt
 
 
 def memory(r: Dice, w: World) -> str:

@@ -38,7 +38,7 @@ python -m scripts.tok_eval --dataset tinyworld
 # tuned for: 8 times the defaults bring them back to where so short a run wants them. (The weight decay, scaled for long runs, would be too strong.)
 python -m scripts.base_train --dataset tinyworld --depth 6 --aspect-ratio 32 --head-dim 64 --max-seq-len 256 \
     --device-batch-size 16 --total-batch-size 4096 --num-iterations "$STEPS" \
-    --matrix-lr 0.16 --embedding-lr 2.4 --unembedding-lr 0.064 --scalar-lr 1 --weight-decay 0.1 --warmdown-ratio 0.5 \
+    --matrix-lr 0.16 --embedding-lr 2.4 --unembedding-lr 0.064 --scalar-lr 1 --weight-decay 0.1 \
     --eval-every 400 --eval-tokens 65536 --sample-every 400 --save-every 400 --keep-last 1 \
     --model-tag "$TAG" --resume auto
 
@@ -46,14 +46,14 @@ python -m scripts.base_train --dataset tinyworld --depth 6 --aspect-ratio 32 --h
 python -m scripts.base_eval --model-tag "$TAG" --split-tokens 65536
 
 # An assistant: facts, multiple choice, word problems with the calculator, spelling, small talk; and how well it does on what it has not seen
-python -m scripts.chat_sft --model-tag "$TAG" --num-iterations "$SFT_STEPS" \
+python -m scripts.chat_sft --model-tag "$TAG" --num-iterations "$SFT_STEPS" --total-batch-size 8192 \
     --eval-every 200 --eval-tokens 65536 --chatcore-every -1 --save-every 200 --keep-last 1 --resume auto
 python -m scripts.chat_eval -i sft -g "$TAG" -m 160 -x "$EVAL_ITEMS"
 
 # Reinforcement learning on word problems: the answers that are right become likelier. So few steps want large ones; but AdamW's are as large where
 # there is nothing but noise, and embeddings and head would suffer. What is compared before and after is sampled, as RL does it: 4 answers to each
 python -m scripts.chat_rl --task tinyworld --model-tag "$TAG" --num-iterations "$RL_STEPS" \
-    --init-lr-frac 0.4 --embedding-lr 0.24 --unembedding-lr 0.0064 --examples-per-step 32 --num-samples 8 --device-batch-size 32 \
+    --init-lr-frac 0.3 --embedding-lr 0.24 --unembedding-lr 0.0064 --examples-per-step 32 --num-samples 8 --device-batch-size 32 \
     --max-new-tokens 160 --eval-every -1 --save-every 20 --keep-last 1 --resume auto
 python -m scripts.chat_eval -i rl -g "$TAG" -m 160 -x "$EVAL_ITEMS"
 for source in sft rl; do

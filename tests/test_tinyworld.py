@@ -8,10 +8,10 @@ import pytest
 
 from nanochat import tinyworld
 from nanochat import tinyworld_facts as facts
-from nanochat.tinyworld import Dice, document, documents, world
+from nanochat.tinyworld import LESSONS, Dice, document, documents, world
 
 ROOT = Path(__file__).parent.parent
-SAMPLE = 20_000  # documents, about 7 MB
+SAMPLE = 40_000  # documents, about 10 MB
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +21,9 @@ def corpus() -> str:
 
 def test_same_bytes_everywhere():
     """One hash for the first documents of both splits. If the world changes on purpose, so does the hash."""
-    text = "\n".join([*(document(i) for i in range(3000)), *(document(i, "val") for i in range(300))])
-    assert hashlib.sha256(text.encode()).hexdigest() == "9be5d5f1ebfce6cfd2f51e9f0ddfd8f9307c54abca51f2ece2c4ab9ed12d8766"
+    lessons = (0, *(end for end, _ in LESSONS))  # the corpus changes there
+    text = "\n".join([*(document(start + i) for start in lessons for i in range(1000)), *(document(i, "val") for i in range(300))])
+    assert hashlib.sha256(text.encode()).hexdigest() == "62561824844804cd89b861cb191900e7a7ebea89d17170ee523448adcb9d3770"
 
 
 def test_every_document_stands_alone():
@@ -36,8 +37,7 @@ def test_every_document_stands_alone():
 def test_hashes_of_strings_play_no_part():
     code = "from nanochat.tinyworld import fingerprint; print(fingerprint())"
     runs = [
-        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True)
-        for seed in "12"
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"PYTHONSEED": seed}, capture_output=True, text=True, check=True) for seed in "12"
     ]
     assert runs[0].stdout == runs[1].stdout != ""
 
@@ -152,7 +152,7 @@ def test_the_language_is_small_and_clean(corpus):
     assert not re.search(r"[{}|]", corpus)  # no field or variant left over
     assert not re.search(r" {2}|\n{4}| \n|\t", corpus)
     assert not re.search(
-        r"\b[Aa] [aeiou]\w+", re.sub(r"\b[Aa] (appears|in|is|are|u[ns]\w+|one|eu\w+)\b", "", re.sub(r"[Ll]etters? a\b|\b[Aa][,.:?]", "", corpus))
+        r"\b[Aa] [aeiou]\w+", re.sub(r"\b[Aa] (appears|in|is|are|u[ns]\w+|one|eu\w+)\b", "", re.sub(r"[Ll]etters? a\b|\b[Aa][,.:?]|=A\b", "", corpus))
     )
     assert corpus.isascii()
 
