@@ -30,6 +30,7 @@ READY = 2  # prompts that are computed before there is a row for them
 LENGTH_STEP = 256  # a cache grows by this many tokens, and at least by a half
 NUCLEUS = 1024  # among so many likeliest tokens top-p looks first
 GREEDY = 1e-4  # temperatures below this are none; logits divided by them would be infinite
+READ_AT_ONCE = 128  # positions of a prompt whose logits are there at a time: of a long one they would take more memory than all the rest
 
 
 # --- choosing a token ------------------------------------------------------------------------------------------------
@@ -50,9 +51,13 @@ def choose(logits: torch.Tensor, requests: Sequence["Request"], uniforms: Sequen
             temperature, top_p, uniform = torch.tensor(numbers, device=logits.device).split(1, dim=1)  # (rows, 1) each
             tokens = _sample(some / temperature, kind[0], top_p if kind[1] else None, uniform)
         chosen[rows] = tokens
+    _check_numbers(logits)
+    return chosen.tolist()
+
+
+def _check_numbers(logits: torch.Tensor) -> None:
     if bool(logits[:, 0].isnan().any()):
         raise FloatingPointError("the model's logits are not numbers: its weights are damaged")
-    return chosen.tolist()
 
 
 def _sample(logits: torch.Tensor, top_k: int, top_p: torch.Tensor | None, uniform: torch.Tensor) -> torch.Tensor:
@@ -83,6 +88,22 @@ def _at(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     return found.clamp_max(weights.size(-1) - 1)  # what is not a number leads beyond the end
 
 
+class Logprob(NamedTuple):
+    """What the model itself thought of a token, before temperature, top-k and top-p: the log of its probability, and the likeliest with theirs."""
+
+    logprob: float
+    top: list[tuple[int, float]]
+
+
+def log_probabilities(logits: torch.Tensor, tokens: Sequence[int], top: int) -> list[Logprob]:
+    """One for each row of logits (n, V) and its token, with so many of the likeliest."""
+    _check_numbers(logits)
+    logprobs = logits - logits.logsumexp(dim=-1, keepdim=True)
+    chosen = logprobs.gather(1, torch.tensor(tokens, device=logits.device)[:, None])[:, 0].tolist()
+    values, likeliest = (t.tolist() for t in logprobs.topk(min(top, logits.size(-1)), dim=-1))
+    return [Logprob(logprob, list(zip(*pair, strict=True))) for logprob, *pair in zip(chosen, likeliest, values, strict=True)]
+
+
 # --- requests and what becomes of them -------------------------------------------------------------------------------
 
 
@@ -96,6 +117,8 @@ class Request(NamedTuple):
     seed: int = 42
     stop_tokens: frozenset[int] | None = None  # None: the end of the assistant's turn, and the beginning of another document
     tools: bool = True  # run the calculator when the model calls it
+    logprobs: int | None = None  # have the events say what the model thought of their tokens, beside so many of the likeliest; None: no
+    prompt_logprobs: bool = False  # have Stream.prompt_logprobs say it of the prompt's tokens; with max_tokens=0 that is all
 
 
 @dataclass
@@ -114,7 +137,13 @@ class Event(NamedTuple):
     sample: int
     token: int
     mask: int
-    stop: bool = False  # it ended the sample and is not part of it
+    finish_reason: str | None = None  # the sample's, if this was its last token
+    logprob: Logprob | None = None  # if the request asks for it, and the token was chosen by the model
+
+    @property
+    def stop(self) -> bool:
+        """It ended the sample and is not part of it."""
+        return self.finish_reason == "stop"
 
 
 class Stream:
@@ -124,15 +153,16 @@ class Stream:
         self.engine, self.request, self.limit = engine, request, limit
         self.samples = [Sample() for _ in range(request.num_samples)]
         self.events: deque[Event] = deque()
-        self.cancelled = False
+        self.prompt_logprobs: list[Logprob | None] = [None]  # there is none for the first token; complete when the first event comes
+        self.cancelled: set[int] = set()  # samples
 
     @property
     def finished(self) -> bool:
         return all(sample.finish_reason for sample in self.samples)
 
-    def cancel(self) -> None:
-        """Its rows are free from the next step on. May be called from any thread."""
-        self.cancelled = True
+    def cancel(self, sample: int | None = None) -> None:
+        """Its rows, or that of one sample, are free from the next step on. May be called from any thread."""
+        self.cancelled.update(range(len(self.samples)) if sample is None else [sample])
 
     def take(self) -> list[Event]:
         """The events since the last call."""
@@ -242,12 +272,12 @@ class Engine:
         request = request._replace(tokens=list(request.tokens))
         room = self.context - len(request.tokens)
         limit = room if request.max_tokens is None else request.max_tokens
-        if limit > room or room < 1:
+        if limit > room or (request.max_tokens is None and room < 1):
             answer = "" if request.max_tokens is None else f" and up to {request.max_tokens:,} of an answer"
             raise UserError(f"a prompt of {len(request.tokens):,} tokens{answer} do not fit into a context of {self.context:,}: shorten the prompt"
                             + (f" or ask for at most {room:,} tokens" if room > 0 else ""))  # fmt: skip
         stream = Stream(self, request, limit)
-        if limit == 0:
+        if limit == 0 and not request.prompt_logprobs:
             stream.finish("length")
         else:
             self.inbox.append(stream)
@@ -259,17 +289,21 @@ class Engine:
         def whole(number: object, least: int) -> bool:
             return type(number) is int and number >= least
 
+        def known(tokens: Sequence[object]) -> bool:  # without a step of Python's for each token
+            return set(map(type, tokens)) <= {int} and min(tokens, default=0) >= 0 and max(tokens, default=0) < vocab
+
         def real(number: object) -> bool:
             return type(number) in (int, float)
 
         for fine, what in (
             (len(request.tokens) > 0, "the prompt is empty: begin it with the BOS token"),
-            (all(whole(token, 0) and token < vocab for token in request.tokens), f"the prompt has tokens outside of the vocabulary of {vocab:,}"),
+            (known(request.tokens), f"the prompt has tokens outside of the vocabulary of {vocab:,}"),
             (whole(request.num_samples, 1), "num_samples must be a whole number, at least 1"),
             (request.max_tokens is None or whole(request.max_tokens, 0), "max_tokens must be a whole number, not negative"),
             (real(request.temperature) and 0 <= request.temperature < float("inf"), "temperature must be a number from 0 on"),
             (whole(request.top_k, 0), "top_k must be a whole number, 0 (off) or more"),
             (real(request.top_p) and 0 < request.top_p <= 1, "top_p must be above 0 and at most 1 (off)"),
+            (request.logprobs is None or whole(request.logprobs, 0), "logprobs must be a whole number, not negative"),
         ):
             if not fine:
                 raise UserError(what)
@@ -297,10 +331,20 @@ class Engine:
         logits += self._place()
         if not self.rows:
             return
-        tokens = choose(torch.cat(logits), [row.stream.request for row in self.rows], [row.random.random() for row in self.rows])
-        for row, token in zip(self.rows, tokens, strict=True):
-            self._deliver(row, token)
+        logits = torch.cat(logits)
+        tokens = choose(logits, [row.stream.request for row in self.rows], [row.random.random() for row in self.rows])
+        logprobs = self._logprobs(logits, tokens)
+        for i, (row, token) in enumerate(zip(self.rows, tokens, strict=True)):
+            self._deliver(row, token, logprobs.get(i))
         self._free_finished()
+
+    def _logprobs(self, logits: torch.Tensor, tokens: list[int]) -> dict[int, Logprob]:
+        """Of the rows whose requests ask for them."""
+        asked = {i: row.stream.request.logprobs for i, row in enumerate(self.rows) if row.stream.request.logprobs is not None}
+        if not asked:
+            return {}
+        found = log_probabilities(logits[list(asked)], [tokens[i] for i in asked], max(asked.values()))
+        return {i: Logprob(logprob, top[: asked[i]]) for i, (logprob, top) in zip(asked, found, strict=True)}
 
     def _under_way(self) -> list[Stream]:
         return [*self.waiting, *(s for p in self.prefills for s in p.streams), *(row.stream for row in self.rows)]
@@ -312,7 +356,8 @@ class Engine:
             self.waiting.append(self.inbox.popleft())
         for stream in self._under_way():
             if stream.cancelled:
-                stream.finish("cancelled")
+                for sample in (sample for i, sample in enumerate(stream.samples) if i in stream.cancelled):
+                    sample.finish_reason = sample.finish_reason or "cancelled"
         self.waiting = [stream for stream in self.waiting if not stream.finished]
         self.prefills = [prefill for prefill in self.prefills if prefill.waiting()]
         self._free_finished()
@@ -376,8 +421,22 @@ class Engine:
         x = self.model.hidden(idx.to(self.device), Append(cache, [done] * len(lengths), T, sizes))
         cache.positions = [done + n for n in lengths]
         prefill.done += T
+        for row, (stream, n) in enumerate(zip(prefill.streams, lengths, strict=True)):
+            if stream.request.prompt_logprobs:
+                self._read(stream, x[row, :n], done)
         if prefill.done == prefill.length:
             prefill.logits = self.model.logits(x[torch.arange(len(lengths), device=self.device), sizes - 1])
+            for stream in prefill.streams:
+                if stream.limit == 0:  # it was about the prompt alone
+                    stream.finish("length")
+
+    def _read(self, stream: Stream, x: torch.Tensor, done: int) -> None:
+        """What the model thought of the tokens that follow the positions of x (n, n_embd), the first of which is `done`."""
+        following = stream.request.tokens[done + 1 : done + 1 + len(x)]  # one less at the prompt's end
+        for start in range(0, len(following), READ_AT_ONCE):
+            some = following[start : start + READ_AT_ONCE]
+            logits = self.model.logits(x[start : start + len(some)])
+            stream.prompt_logprobs += log_probabilities(logits, some, stream.request.logprobs or 0)
 
     def _place(self) -> list[torch.Tensor]:
         """Give free rows to samples whose prompt is ready, first to requests that have the fewest. The logits of the new rows, (1, V) each."""
@@ -386,23 +445,25 @@ class Engine:
         logits = []
         while ready and len(self.rows) < self.max_rows:
             prefill, i = min(ready, key=lambda pair: have[id(pair[0].streams[pair[1]])])
-            stream, row = prefill.streams[i], len(self.rows)
-            self._reserve(row + 1, len(stream.request.tokens) + 1)
-            self.cache.copy_row(row, prefill.cache, i)
-            self.rows.append(_Row(stream, prefill.placed[i]))
-            logits.append(prefill.logits[i : i + 1])
+            stream, row, number = prefill.streams[i], len(self.rows), prefill.placed[i]
             prefill.placed[i] += 1
-            have[id(stream)] += 1
             if prefill.placed[i] == len(stream.samples):
                 ready.remove((prefill, i))
+            if stream.samples[number].finish_reason:  # cancelled, while others of its request go on
+                continue
+            self._reserve(row + 1, len(stream.request.tokens) + 1)
+            self.cache.copy_row(row, prefill.cache, i)
+            self.rows.append(_Row(stream, number))
+            logits.append(prefill.logits[i : i + 1])
+            have[id(stream)] += 1
         self.prefills = [prefill for prefill in self.prefills if prefill.waiting()]
         return logits
 
-    def _deliver(self, row: _Row, token: int) -> None:
+    def _deliver(self, row: _Row, token: int, logprob: Logprob | None = None) -> None:
         """Hand out a row's next token: the one that a tool has forced, or the chosen one."""
         mask = 1
         if row.forced:
-            token, mask = row.forced.popleft(), 0
+            token, mask, logprob = row.forced.popleft(), 0, None
         sample, stream = row.sample, row.stream
         row.token = token
         stop = self.default_stop if stream.request.stop_tokens is None else stream.request.stop_tokens
@@ -415,7 +476,7 @@ class Engine:
                 sample.finish_reason = "length"
             elif stream.request.tools and mask:
                 self._use_tool(row, token)
-        stream.events.append(Event(row.number, token, mask, sample.finish_reason == "stop"))
+        stream.events.append(Event(row.number, token, mask, sample.finish_reason, logprob))
 
     def _use_tool(self, row: _Row, token: int) -> None:
         """Between python_start and python_end stands an expression; what the calculator makes of it is put into the model's mouth."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import LargestTensor
 
 from nanochat import engine as engine_module
 from nanochat.common import UserError
@@ -485,6 +486,24 @@ def test_a_cancelled_stream_ends(engine):
     assert len(stream.samples[0].tokens) == 3
 
 
+def test_one_sample_is_cancelled_and_the_others_go_on(engine):
+    engine.max_rows = 2
+    stream = engine.submit(Request([1, 2], num_samples=5, max_tokens=6, stop_tokens=NO_STOP))
+    whole = engine.generate_many([[1, 2]], 5, 6, stop_tokens=NO_STOP)[0]
+    assert [len(sample.tokens) for sample in stream.samples] == [6] * 5
+    stream = engine.submit(Request([1, 2], num_samples=5, max_tokens=6, stop_tokens=NO_STOP))
+    engine.step()
+    stream.cancel(1)  # has a row
+    stream.cancel(3)  # has none yet
+    engine.step()
+    assert [row.number for row in engine.rows] == [0, 2]
+    list(stream)
+    assert [sample.finish_reason for sample in stream.samples] == ["length", "cancelled", "length", "cancelled", "length"]
+    assert [len(sample.tokens) for sample in stream.samples] == [6, 1, 6, 0, 6]
+    assert [stream.samples[i].tokens for i in (0, 2, 4)] == [whole[i].tokens for i in (0, 2, 4)]
+    assert not engine.step() and not engine.rows
+
+
 def test_when_a_step_fails_nobody_waits_for_ever(engine, monkeypatch):
     streams = [engine.submit(Request([1, 2, i], max_tokens=9, stop_tokens=NO_STOP)) for i in range(3)]
     engine.step()
@@ -499,6 +518,85 @@ def test_when_a_step_fails_nobody_waits_for_ever(engine, monkeypatch):
     assert [stream.samples[0].finish_reason for stream in streams] == ["error"] * 3 and not engine.busy
     monkeypatch.setattr(engine.model, "hidden", hidden)
     assert len(greedy(engine, [1, 2], 5)) == 5
+
+
+# --- log-probabilities -------------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def thought_of(model: GPT, tokens: list[int]) -> torch.Tensor:
+    """(T - 1, V): what a plain forward pass thinks of all tokens but the first."""
+    return model(torch.tensor([tokens]))[0, :-1].log_softmax(dim=-1)
+
+
+def assert_same_thoughts(made: list, expected: torch.Tensor, tokens: list[int], top: int) -> None:
+    assert len(made) == len(tokens) == len(expected)
+    for thought, row, token in zip(made, expected, tokens, strict=True):
+        assert thought.logprob == pytest.approx(float(row[token]), abs=2e-4)
+        values = [value for _, value in thought.top]
+        assert values == pytest.approx(row.topk(top).values.tolist(), abs=2e-4)
+        assert [float(row[t]) for t, _ in thought.top] == pytest.approx(values, abs=2e-4)
+        assert dict(thought.top).get(token, thought.logprob) == thought.logprob  # the very same number: people compare the two
+
+
+@pytest.mark.parametrize("prefill_tokens", [512, 50])
+def test_what_the_model_thinks_of_tokens(model, tokenizer, prefill_tokens, monkeypatch):
+    """Of prompts and answers, whatever the temperature, among others who ask for more, less or nothing, and in pieces."""
+    monkeypatch.setattr(engine_module, "READ_AT_ONCE", 30)
+    engine = Engine(model, tokenizer, max_rows=5)
+    engine.prefill_tokens = prefill_tokens
+    prompts = random_prompts(12, 200, tokenizer.get_vocab_size(), seed=11)
+    settings = {"max_tokens": 5, "temperature": 0.7, "top_k": 40, "stop_tokens": NO_STOP, "tools": False}
+    asked = [None, 0, 2, 5]
+    streams = [engine.submit(Request(p, 2, logprobs=asked[i % 4], prompt_logprobs=i % 3 > 0, **settings)) for i, p in enumerate(prompts)]
+    while engine.step():
+        pass
+    for i, (prompt, stream) in enumerate(zip(prompts, streams, strict=True)):
+        top, events = asked[i % 4], stream.take()
+        assert stream.prompt_logprobs[0] is None
+        if i % 3 > 0:
+            assert_same_thoughts(stream.prompt_logprobs[1:], thought_of(model, prompt), prompt[1:], top or 0)
+        for number, sample in enumerate(stream.samples):
+            made = [event.logprob for event in events if event.sample == number]
+            if top is None:
+                assert made == [None] * 5
+            else:
+                assert_same_thoughts(made, thought_of(model, prompt + sample.tokens)[len(prompt) - 1 :], sample.tokens, top)
+
+
+def test_the_prompt_alone(engine, model, tokenizer):
+    """max_tokens=0, which needs no room for an answer. The logits of all positions are never there at once."""
+    prompt = [7 * i % 1000 for i in range(512)]
+    others = [engine.submit(Request([1, 2, 3], max_tokens=4, stop_tokens=NO_STOP)) for _ in range(2)]
+    with LargestTensor() as largest:
+        stream = engine.submit(Request(prompt, max_tokens=0, logprobs=1, prompt_logprobs=True))
+        assert list(stream) == [] and stream.samples[0].finish_reason == "length"
+    assert largest.numel < len(prompt) * tokenizer.get_vocab_size()
+    assert_same_thoughts(stream.prompt_logprobs[1:], thought_of(model, prompt), prompt[1:], 1)
+    while engine.step():
+        pass
+    assert not engine.busy and all(len(other.samples[0].tokens) == 4 for other in others)
+    alone = engine.submit(Request([5], max_tokens=0, prompt_logprobs=True))
+    assert list(alone) == [] and alone.prompt_logprobs == [None] and not engine.busy
+    with pytest.raises(UserError, match="do not fit"):
+        engine.submit(Request([1] * 513, max_tokens=0, prompt_logprobs=True))
+
+
+def test_what_a_tool_says_has_no_probability(engine, tokenizer, monkeypatch):
+    special = tokenizer.special
+    call = [special["<|python_start|>"], *tokenizer.encode("1+1"), special["<|python_end|>"]]
+    script(monkeypatch, *([token] for token in call), *[[5]] * 8)
+    events = list(engine.submit(Request([1], max_tokens=len(call) + 5, logprobs=0)))
+    assert [event.logprob is None for event in events] == [event.mask == 0 for event in events]
+    assert [event.finish_reason for event in events] == [None] * (len(events) - 1) + ["length"]
+
+
+def test_damaged_weights_are_noticed_without_an_answer(tokenizer):
+    model = small_model(tokenizer.get_vocab_size())
+    with torch.no_grad():
+        model.lm_head.weight.fill_(torch.nan)
+    with pytest.raises(FloatingPointError):
+        list(Engine(model, tokenizer).submit(Request([1, 2], max_tokens=0, prompt_logprobs=True)))
 
 
 # --- weights -----------------------------------------------------------------------------------------------------------
@@ -564,6 +662,7 @@ def test_matrices_are_cast_once(monkeypatch, tokenizer):
         (Request([1], temperature=float("nan")), "temperature"),
         (Request([1.5]), "vocabulary"), (Request([1, None]), "vocabulary"), (Request([1], max_tokens=2.5), "max_tokens"),
         (Request([1], top_k=2.5), "top_k"), (Request([1], temperature="warm"), "temperature"),
+        (Request([1], logprobs=-1), "logprobs"), (Request([1], logprobs=True), "logprobs"),
         (Request([1], top_k=-5), "top_k"), (Request([1], top_p=0), "top_p"), (Request([1], top_p=1.5), "top_p"),
     ],
 )  # fmt: skip

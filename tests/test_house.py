@@ -28,6 +28,11 @@ MAY_IMPORT = {
     "head_loss": {"cpu_kernels"},
     "gpt": {"common", "cpu_kernels", "flash_attention", "head_loss", "scaling"},
     "engine": {"common", "execution", "gpt", "kv_cache", "tokenizer"},
+    "terminal": {"common", "engine", "tokenizer"},
+    "serving": {"common", "engine"},
+    "openai_api": {"common", "engine", "serving", "tokenizer"},
+    "answers": {"engine", "openai_api", "tokenizer"},
+    "server": {"answers", "common", "openai_api", "serving"},
     "core_scoring": {"gpt", "kv_cache"},
     "fp8": {"common", "gpt"},
     "fitting": {"common", "hardware", "scaling"},
@@ -52,6 +57,7 @@ MAY_IMPORT = {
 PURE_CALLS = {"re.compile", "frozenset", "dict.fromkeys", "set", "tuple", "Path", "GPTConfig", "field", "staticmethod"}
 # Defining an operator is registering it with torch, which is as much as `def` does for a function.
 PURE_CALLS |= {"torch.library.custom_op", "attention.register_autograd"}
+PURE_CALLS |= {"ConfigDict", "Field", "ServiceError", "Strict", "TypeVar", "model_validator"}
 
 
 def python_files(*folders: str) -> list[Path]:

@@ -100,6 +100,10 @@ DEFAULTS = {
                 "temperature": 1.0, "top_k": 50, "init_lr_frac": 0.05, "eval_every": 60, "eval_examples": 400, "save_every": 60},
     "chat_eval -i sft": {"source": "sft", "task_name": None, "temperature": 0.0, "max_new_tokens": 512, "num_samples": 1, "top_k": 50,
                          "batch_size": 8, "model_tag": None, "step": None, "max_problems": -1},
+    "chat_cli": {"source": "sft", "model_tag": None, "step": None, "prompt": None, "temperature": 0.6, "top_k": 50, "device_type": "",
+                 "top_p": 1.0, "max_tokens": 256},
+    "chat_web": {"num_gpus": 1, "source": "sft", "temperature": 0.8, "top_k": 50, "max_tokens": 512, "model_tag": None, "step": None, "port": 8000,
+                 "device_type": "", "host": "127.0.0.1", "top_p": 1.0, "max_messages": 500},
 }  # fmt: skip
 
 
