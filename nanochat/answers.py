@@ -82,14 +82,16 @@ class HeldText:
 
 
 class Choice:
-    """One answer as it comes. raw: all of it is text."""
+    """One answer as it comes. raw: all of it is text, which goes on after the tokens `before`. prompt: what the client is told first."""
 
-    def __init__(self, index: int, tokenizer: "Tokenizer", stops: Sequence[str], raw: bool, prompt: Piece | None = None):
+    def __init__(self, index: int, tokenizer: "Tokenizer", stops: Sequence[str], raw: bool, before: Sequence[int] = (), prompt: Piece | None = None):
         from nanochat.engine import TextStream
 
         self.index, self.raw = index, raw
         self.new_decoder = lambda: TextStream(tokenizer)
         self.decoder = self.new_decoder()
+        for token in before[-3:] if raw else ():  # they may end within a character, which the answer completes
+            self.decoder.add(token)
         self.kinds = {} if raw else {tokenizer.special[f"<|{name}|>"]: kind for name, kind in BORDERS.items()}
         self.kind = "text"
         self.text = HeldText(stops, len(prompt.text) if prompt else 0)
@@ -187,7 +189,7 @@ class Answer:
         if number not in self.choices:
             stream = self.streams[number]
             prompt, n = prompt_piece(self.tokenizer, stream) if self.ask.echo else None, len(stream.samples)
-            self.choices[number] = [Choice(number * n + i, self.tokenizer, self.ask.stops, self.raw, prompt) for i in range(n)]
+            self.choices[number] = [Choice(number * n + i, self.tokenizer, self.ask.stops, self.raw, stream.request.tokens, prompt) for i in range(n)]
         return self.choices[number]
 
     def finish(self) -> list[Choice]:

@@ -118,6 +118,7 @@ class Request(NamedTuple):
     stop_tokens: frozenset[int] | None = None  # None: the end of the assistant's turn, and the beginning of another document
     tools: bool = True  # run the calculator when the model calls it
     logprobs: int | None = None  # have the events say what the model thought of their tokens, beside so many of the likeliest; None: no
+    owner: int | None = None  # requests of one owner share the turns of one; None: it is on its own
     prompt_logprobs: bool = False  # have Stream.prompt_logprobs say it of the prompt's tokens; with max_tokens=0 that is all
 
 
@@ -155,6 +156,10 @@ class Stream:
         self.events: deque[Event] = deque()
         self.prompt_logprobs: list[Logprob | None] = [None]  # there is none for the first token; complete when the first event comes
         self.cancelled: set[int] = set()  # samples
+
+    @property
+    def owner(self) -> int:
+        return id(self) if self.request.owner is None else self.request.owner
 
     @property
     def finished(self) -> bool:
@@ -382,6 +387,7 @@ class Engine:
 
     def _prefill(self) -> None:
         """Compute a piece of a long prompt, and beside it short ones as a whole, for rows that are or will soon be free."""
+        self._take_turns()
         budget = self.prefill_tokens
         ready = sum(len(prefill.waiting()) for prefill in self.prefills)
         free = self.max_rows - len(self.rows) + READY - ready
@@ -404,6 +410,15 @@ class Engine:
                 break
         if chosen:
             self._compute(self._begin(chosen), longest)
+
+    def _take_turns(self) -> None:
+        """The first prompts of all owners come before the second ones, and so on: who sends many does not make the others wait for all."""
+        have = Counter([row.stream.owner for row in self.rows] + [stream.owner for prefill in self.prefills for stream in prefill.streams])
+        turns = {}
+        for stream in self.waiting:
+            turns[id(stream)] = have[stream.owner]
+            have[stream.owner] += 1
+        self.waiting.sort(key=lambda stream: turns[id(stream)])
 
     def _begin(self, streams: list[Stream]) -> _Prefill:
         longest = max(len(stream.request.tokens) for stream in streams)
@@ -439,12 +454,12 @@ class Engine:
             stream.prompt_logprobs += log_probabilities(logits, some, stream.request.logprobs or 0)
 
     def _place(self) -> list[torch.Tensor]:
-        """Give free rows to samples whose prompt is ready, first to requests that have the fewest. The logits of the new rows, (1, V) each."""
-        have = Counter(id(row.stream) for row in self.rows)
+        """Give free rows to samples whose prompt is ready, first to owners that have the fewest. The logits of the new rows, (1, V) each."""
+        have = Counter(row.stream.owner for row in self.rows)
         ready = [(prefill, i) for prefill in self.prefills if prefill.logits is not None for i in prefill.waiting()]
         logits = []
         while ready and len(self.rows) < self.max_rows:
-            prefill, i = min(ready, key=lambda pair: have[id(pair[0].streams[pair[1]])])
+            prefill, i = min(ready, key=lambda pair: have[pair[0].streams[pair[1]].owner])
             stream, row, number = prefill.streams[i], len(self.rows), prefill.placed[i]
             prefill.placed[i] += 1
             if prefill.placed[i] == len(stream.samples):
@@ -455,7 +470,7 @@ class Engine:
             self.cache.copy_row(row, prefill.cache, i)
             self.rows.append(_Row(stream, number))
             logits.append(prefill.logits[i : i + 1])
-            have[id(stream)] += 1
+            have[stream.owner] += 1
         self.prefills = [prefill for prefill in self.prefills if prefill.waiting()]
         return logits
 

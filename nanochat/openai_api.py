@@ -61,7 +61,7 @@ Text = Annotated[str, Strict(), Field(min_length=0)]  # pydantic looks whether i
 Flag = Annotated[bool, Strict()]
 Zero = Annotated[float, Strict(), Field(ge=0, le=0)]
 NoList = Annotated[list[Any], Field(max_length=0)]
-StopString = Annotated[str, Strict(), Field(min_length=1, max_length=256)]
+StopString = Annotated[str, Strict(), Field(max_length=256)]  # "" is none
 
 
 class Shape(BaseModel):
@@ -148,7 +148,8 @@ class Sampling(Shape):
 
     @property
     def stops(self) -> list[str]:
-        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        return [stop for stop in stops if stop]
 
 
 class ChatRequest(Sampling):
@@ -230,7 +231,7 @@ def prepare_chat(engine: "Engine", settings: Settings, body: ChatRequest) -> Ask
         raise ServiceError(400, f"{settings.model} is a base model: it goes on with a text (/v1/completions), nobody has taught it to chat")
     if len(body.messages) > settings.max_messages:
         raise ServiceError(400, f"{len(body.messages):,} messages; this server takes {settings.max_messages:,}", param="messages")
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         raise ServiceError(400, "top_logprobs needs logprobs to be true", param="top_logprobs")
     conversation = conversation_of(body.messages)
     wanted = _wanted(settings, body, "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens")

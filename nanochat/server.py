@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 
+import h11
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -22,6 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nanochat.answers import Answer, ChatAnswer, CompletionAnswer, PlainChatAnswer, sse
 from nanochat.common import UserError, print0
@@ -58,7 +60,9 @@ MISTAKE = ServiceError(500, "the server made a mistake", "internal_error")
 
 def error_response(error: ServiceError, headers: dict[str, str] | None = None) -> JSONResponse:
     headers = dict(headers or {})
-    if error.status in (429, 503):
+    if error.code == "timeout":  # it would take as long again
+        headers["X-Should-Retry"] = "false"
+    elif error.status in (429, 503):
         headers["Retry-After"] = str(RETRY_AFTER)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -357,12 +361,49 @@ def add_completions(app: FastAPI, service: Service, settings: Settings) -> None:
         return await complete(request, body, prepare_plain_chat, PlainChatAnswer, True)
 
 
+class Protocol(H11Protocol):
+    """uvicorn's, for clients that are slow, or send on after their request: a connection that asks for nothing is closed, and one that has asked is
+    listened to, or nobody would hear that it is gone."""
+
+    idle: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self._wait_for_request()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._wait_for_request()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        if self.idle:
+            self.idle.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is h11.DONE:
+            if len(self.conn.trailing_data[0]) > MAX_HEADERS:
+                self.transport.close()
+            else:
+                self.flow.resume_reading()
+
+    def _wait_for_request(self) -> None:
+        if self.idle:
+            self.idle.cancel()
+        self.idle = self.loop.call_later(IDLE_SECONDS, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.close()
+
+
 class WebServer(uvicorn.Server):
     """uvicorn with limits, and an end of our own: a signal lets the answers finish, a second one ends the process."""
 
     def __init__(self, app: FastAPI, service: Service, patience: float):
         super().__init__(uvicorn.Config(
-            app, loop="asyncio", http="h11", ws="none", lifespan="off", log_level="error", access_log=False, server_header=False,
+            app, loop="asyncio", http=Protocol, ws="none", lifespan="off", log_level="error", access_log=False, server_header=False,
             proxy_headers=False, h11_max_incomplete_event_size=MAX_HEADERS, timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=CLOSING_SECONDS,
         ))  # fmt: skip

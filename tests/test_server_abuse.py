@@ -97,7 +97,6 @@ BODIES = {
     "no answers": (CHAT, but(ASK, n=0)),
     "a million answers": (CHAT, but(ASK, n=1_000_000)),
     "five stop strings": (CHAT, but(ASK, stop=list("abcde"))),
-    "an empty stop string": (CHAT, but(ASK, stop="")),
     "a token outside of the vocabulary": (COMPLETION, but(PROMPT, prompt=[5, 10**9])),
     "a negative token": (COMPLETION, but(PROMPT, prompt=[-1])),
     "an empty list": (COMPLETION, but(PROMPT, prompt=[])),
