@@ -1,5 +1,6 @@
 """The engine against full forward passes, token by token; who comes and goes changes nothing for the others."""
 
+import codecs
 import gc
 import os
 import random
@@ -738,9 +739,8 @@ def test_text_in_text_out(model, tokenizer, in_small_world, monkeypatch):
     )
     prompt = tokenizer.encode("The sun", prepend=tokenizer.bos)
     expected = [token for token in model.generate(prompt, 12, temperature=0) if token < tokenizer.bos]
-    expected = tokenizer.decode(expected).rstrip("\ufffd")
-    said = talker.generate("The sun", 12, temperature=0)
-    assert said == talker.generate(prompt, 12, temperature=0) and said.rstrip("\ufffd") == expected  # random weights may end within a character
+    expected = codecs.getincrementaldecoder("utf-8")("replace").decode(tokenizer.decode_bytes(expected))  # may end within a character
+    assert talker.generate("The sun", 12, temperature=0) == talker.generate(prompt, 12, temperature=0) == expected
     one, two = (talker.stream("The sun", 12, temperature=0) for _ in range(2))  # one moves the other on as well, and takes nothing from it
     assert [next(one) + "".join(one), next(two) + "".join(two)] == [expected] * 2
     half = talker.stream("The sun", 12, temperature=0)
