@@ -16,7 +16,7 @@ from helpers import LargestTensor
 
 from nanochat import engine as engine_module
 from nanochat.common import UserError
-from nanochat.engine import DecodeGraphs, Engine, InferenceEngine, Request, TextStream, choose
+from nanochat.engine import READY, DecodeGraphs, Engine, InferenceEngine, Request, TextStream, choose
 from nanochat.gpt import GPT, GPTConfig, new_model
 from nanochat.kv_cache import KVCache
 
@@ -751,3 +751,18 @@ def test_text_in_text_out(model, tokenizer, in_small_world, monkeypatch):
     assert InferenceEngine(model).generate("The sun", 12, temperature=0) == expected
     with pytest.raises(UserError, match="the tokenizer has 1,024 tokens and the model 300"):
         InferenceEngine(small_model(300), tokenizer)
+
+
+def test_owners_take_turns(model, tokenizer):
+    """Who sends one prompt after somebody's twenty gets the next row that is free."""
+    engine = Engine(model, tokenizer, max_rows=2)
+    many = [engine.submit(Request([tokenizer.bos, 65 + i], 1, 20, owner=1, stop_tokens=frozenset(), tools=False)) for i in range(20)]
+    engine.step()
+    one = engine.submit(Request([tokenizer.bos, 64], 1, 2, owner=2, stop_tokens=frozenset(), tools=False))
+    while not one.finished:
+        assert engine.step()
+    assert sum(stream.finished for stream in many) <= 4 + READY
+    for stream in many:
+        stream.cancel()
+    engine.step()
+    assert not engine.busy

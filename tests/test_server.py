@@ -504,6 +504,32 @@ def test_who_leaves_frees_the_row(server, body):
     assert not server.engine.rows and server.service.counts["tokens"] < 350
 
 
+@pytest.mark.parametrize("tail", [b"\r\n", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_who_sends_on_and_then_leaves_is_noticed(server, tail):
+    data = json.dumps({**ENDLESS, "max_tokens": 480}).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+    with held(server.engine) as go:
+        with socket.create_connection(("127.0.0.1", server.port)) as sock:
+            sock.sendall(head + data)
+            server.until(lambda server: server.engine.inbox)
+            sock.sendall(tail)
+        server.until(lambda server: not server.service.jobs)
+        go.set()
+        server.until_idle()
+    assert server.service.counts["dropped_clients"] == 1 and server.service.counts["tokens"] == 0
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /health HTTP/1.1\r\nHos", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"])
+def test_a_connection_that_asks_for_nothing_is_closed(engine, page, monkeypatch, sent):
+    monkeypatch.setattr(server_module, "IDLE_SECONDS", 0.3)
+    with served(engine, page=page) as server, socket.create_connection(("127.0.0.1", server.port), timeout=SOON) as sock:
+        sock.sendall(sent)
+        answer = b""
+        while more := sock.recv(1 << 16):
+            answer += more
+        assert answer.startswith(b"HTTP/1.1 200") == sent.endswith(b"\r\n\r\n")
+
+
 def test_a_stop_string_frees_the_row_of_its_sample(server, monkeypatch, tokenizer):
     script(monkeypatch, [*tokenizer.encode("so it END here"), *[65] * 400])
     with server.stream("/v1/completions", {**ENDLESS, "max_tokens": 400, "n": 3, "stop": ["END"]}) as events:
