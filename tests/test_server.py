@@ -506,13 +506,15 @@ def test_who_leaves_frees_the_row(server, body):
 
 @pytest.mark.parametrize("tail", [b"\r\n", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"])
 def test_who_sends_on_and_then_leaves_is_noticed(server, tail):
-    data = json.dumps({**ENDLESS, "max_tokens": 480}).encode()
+    data = json.dumps({**ENDLESS, "max_tokens": 480, "stream": False}).encode()
     head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n".encode()
     with held(server.engine) as go:
         with socket.create_connection(("127.0.0.1", server.port)) as sock:
             sock.sendall(head + data)
             server.until(lambda server: server.engine.inbox)
+            assert server.ask("GET", "/health")[0] == 200  # by now the server waits for nothing but the engine and the client's leaving
             sock.sendall(tail)
+            assert server.ask("GET", "/health")[0] == 200
         server.until(lambda server: not server.service.jobs)
         go.set()
         server.until_idle()
