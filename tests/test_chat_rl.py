@@ -28,7 +28,7 @@ from tasks.common import Task, chat, final_answer, text_of
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
 ALONE = Compute(False, 0, 0, 1, CPU)
-CONTEXT = 128
+CONTEXT = 160
 SFT_BATCH = 8192  # tokens in a step of the tiny SFT model, so that its rates are those of a batch an eighth as wide as the reference
 # Steps of 16 short answers
 TINY = ["--task", "letters", "--examples-per-step", "4", "--num-samples", "4", "--device-batch-size", "3", "--max-new-tokens", "8",
@@ -259,7 +259,7 @@ def test_batches_have_the_gradient_of_plain_forward_passes(taught, batch_size):
     everything = [sample for group in groups for sample in group.samples]
     assert 0 in {mask for sample in everything for mask in sample.masks} and {sample.stop_token is None for sample in everything} == {True, False}
     plain, batched = plain_loss(taught, groups), batched_loss(taught, groups, batch_size)
-    assert batched.item() == pytest.approx(plain.item(), rel=1e-4)
+    assert batched.item() == pytest.approx(plain.item(), rel=1e-4, abs=1e-6)  # of terms around 1 that nearly cancel
     assert difference(gradient(taught, batched), gradient(taught, plain)) < 1e-4
 
 
