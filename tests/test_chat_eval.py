@@ -190,7 +190,7 @@ def test_letters_want_the_newest_weights(tokenizer):
     engine = Engine(model, tokenizer)
     before = [answer.text for answer in choose_letters(engine, Quiz(), range(30))]
     with torch.no_grad():
-        model.lm_head.weight.normal_()
+        model.lm_head.weight.neg_()  # what was likeliest is unlikeliest now
     with pytest.raises(RuntimeError, match=r"call refresh\(\)"):
         choose_letters(engine, Quiz(), range(30))
     engine.refresh()

@@ -118,10 +118,10 @@ def test_ranks_share_the_same_global_rows(tokenizer, world_size):
 def test_resuming_is_exact(tokenizer, stop):
     """Also across the end of an epoch, with a buffer smaller than the data, and from a state that went through a file."""
     data = conversations(40, 30)
-    whole = list(itertools.islice(sft_batches(tokenizer, data, 3, T, compute(), buffer_size=10, prefetch=False), 12))
+    whole = list(itertools.islice(sft_batches(tokenizer, data, 3, T, compute(), buffer_size=10, prefetch=False), 18))
     assert whole[-1][2].epoch > 2
     state = SftState.from_state_dict(whole[stop - 1][2].state_dict())
-    rest = list(itertools.islice(sft_batches(tokenizer, data, 3, T, compute(), state, buffer_size=10), 12 - stop))
+    rest = list(itertools.islice(sft_batches(tokenizer, data, 3, T, compute(), state, buffer_size=10), 18 - stop))
     for (x, y, after), (x2, y2, after2) in zip(whole[stop:], rest, strict=True):
         assert torch.equal(x, x2) and torch.equal(y, y2) and after == after2
 
