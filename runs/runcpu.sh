@@ -58,3 +58,5 @@ python -m scripts.chat_eval -i rl -g "$TAG" -m 160 -x "$EVAL_ITEMS"
 for source in sft rl; do
     python -m scripts.chat_eval -i "$source" -g "$TAG" -m 160 -x "$EVAL_ITEMS" -a TinyWorld-Problems -t 1 -n 4
 done
+
+echo "talk to it: source .venv/bin/activate; python -m scripts.chat_web -i rl -g $TAG   (or scripts.chat_cli)"
