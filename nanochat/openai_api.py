@@ -307,6 +307,7 @@ def _limit(engine: "Engine", tokens: list[int], wanted: int | None, otherwise: i
     room = engine.context - len(tokens)
     if room < (1 if wanted is None else wanted):
         asked = "" if wanted is None else f" and {wanted:,} of an answer"
+        param = param if wanted is None or room < 1 else "max_tokens"  # what would have to be smaller
         raise ServiceError(400, f"{len(tokens):,} tokens of a prompt{asked} do not fit into this model's context of {engine.context:,}",
                            "context_length_exceeded", param)  # fmt: skip
     return min(otherwise, room) if wanted is None else wanted
