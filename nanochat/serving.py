@@ -24,7 +24,7 @@ T = TypeVar("T")
 RETRY_AFTER = 1  # seconds that who is refused is asked to wait
 RATE_SECONDS = 10  # over which tokens per second are measured
 READERS = 4  # threads that make tokens of prompts
-LAST_WORDS = 2.0  # seconds for telling clients that the server stops
+LAST_WORDS = 2.0  # seconds, at most, of the time for stopping: for telling clients that the server stops
 STEP_SECONDS = 10.0  # more than any step takes; a thread that is not done by then hangs
 
 
@@ -251,10 +251,11 @@ class Service:
     async def drain(self, timeout: float) -> None:
         """Take nobody in any more, and let those who are here finish; who is not done in time hears why."""
         self.draining = True
-        await self._until_idle(timeout)
+        parting = min(LAST_WORDS, timeout / 4)
+        await self._until_idle(timeout - parting)
         for job in list(self.jobs):
             job.fail(ServiceError(503, "the server stops", "draining"))
-        await self._until_idle(LAST_WORDS)
+        await self._until_idle(parting)
 
     async def _until_idle(self, timeout: float) -> None:
         if self.jobs:

@@ -3,10 +3,12 @@
 import contextlib
 import json
 import math
+import re
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -217,6 +219,20 @@ def test_whatever_is_made_from_the_schema(server, path, sense):
     check()
     assert 200 in seen and 400 in seen
     server.until_idle()
+
+
+def test_whatever_stands_in_the_paths_of_the_schema(server):
+    """The routes without a body, with anything where the schema has a parameter."""
+    paths = [path for path, ways in server.ask("GET", "/openapi.json")[2]["paths"].items() if "get" in ways and path != "/"]
+    assert "/v1/models/{model}" in paths
+
+    @settings(max_examples=70, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.sampled_from(paths), st.text(max_size=20))
+    def check(path: str, text: str) -> None:
+        filled = re.sub(r"\{.*?\}", lambda _: quote(text, safe=""), path)
+        assert server.ask("GET", filled)[0] in (200, 404), filled
+
+    check()
 
 
 # --- crowds ----------------------------------------------------------------------------------------------------------
