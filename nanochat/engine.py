@@ -118,8 +118,8 @@ class Request(NamedTuple):
     stop_tokens: frozenset[int] | None = None  # None: the end of the assistant's turn, and the beginning of another document
     tools: bool = True  # run the calculator when the model calls it
     logprobs: int | None = None  # have the events say what the model thought of their tokens, beside so many of the likeliest; None: no
-    owner: int | None = None  # requests of one owner share the turns of one; None: it is on its own
     prompt_logprobs: bool = False  # have Stream.prompt_logprobs say it of the prompt's tokens; with max_tokens=0 that is all
+    owner: int | None = None  # requests of one owner share the turns of one; None: it is on its own
 
 
 @dataclass

@@ -6,6 +6,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nanochat.train_log import TrainLog
+from tasks.common import Task, chat
 
 # The end of a script with a function run(rank): two processes of it, and a status that says whether both went well.
 FORK_TWO = """
@@ -19,6 +20,23 @@ for rank in range(2):
 statuses = [os.waitpid(child, 0)[1] for child in children]
 sys.exit(any(statuses))
 """
+
+
+class Questions(Task):
+    """Short and long questions, and an answer is right if anything is said."""
+
+    def __init__(self, *words: int):
+        super().__init__()
+        self.words = words
+
+    def num_examples(self) -> int:
+        return len(self.words)
+
+    def get_example(self, index: int) -> dict:
+        return chat("why " * self.words[index], "Because.")
+
+    def evaluate(self, conversation: dict, completion: str) -> bool:
+        return bool(completion)
 
 
 class LargestTensor(TorchDispatchMode):

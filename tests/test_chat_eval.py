@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import Questions
 from test_core_eval import opinionated_model
 
 from nanochat.chat_eval import (
@@ -31,7 +32,7 @@ from nanochat.engine import Engine
 from nanochat.gpt import GPT, GPTConfig, new_model
 from scripts.chat_eval import earlier_tasks, item_of, summarize, tell_chatcore
 from tasks.catalog import baseline, default_evaluations
-from tasks.common import CategoricalTask, Task, chat, render_mc, text_of
+from tasks.common import CategoricalTask, chat, render_mc, text_of
 from tasks.tinyworld import TinyWorld
 
 ROOT = Path(__file__).parent.parent
@@ -58,23 +59,6 @@ class Quiz(CategoricalTask):
         letters = ("ABCDE", "1234", "AB", "ABCD")[index % 4]
         question = " ".join(("cat", "river", "because", "17", "é")[(index * i) % 5] for i in range(index * 7 % self.words + 1))
         return chat(render_mc(question, letters, [f"no. {i}" for i in range(len(letters))]), letters[index % len(letters)], letters=tuple(letters))
-
-
-class Questions(Task):
-    """Short and long questions, and an answer is right if anything is said."""
-
-    def __init__(self, *words: int):
-        super().__init__()
-        self.words = words
-
-    def num_examples(self) -> int:
-        return len(self.words)
-
-    def get_example(self, index: int) -> dict:
-        return chat("why " * self.words[index], "Because.")
-
-    def evaluate(self, conversation: dict, completion: str) -> bool:
-        return bool(completion)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import FORK_TWO, same, stop_at
+from helpers import FORK_TWO, Questions, same, stop_at
 
 from nanochat import checkpoint_manager
 from nanochat.common import Compute, UserError
@@ -61,23 +61,6 @@ class Letters(Task):
         if not self.share:
             return super().reward(conversation, completion)
         return sum(c in self.letters for c in completion) / max(1, len(completion))
-
-
-class Longer(Task):
-    """Questions of so many words each."""
-
-    def __init__(self, *words: int):
-        super().__init__()
-        self.words = words
-
-    def num_examples(self) -> int:
-        return len(self.words)
-
-    def get_example(self, index: int) -> dict:
-        return chat("why " * self.words[index], "Because.")
-
-    def evaluate(self, conversation: dict, completion: str) -> bool:
-        return bool(completion)
 
 
 def tiny_model(vocab_size: int, layers: int = 2) -> GPT:
@@ -355,7 +338,7 @@ def test_rollouts_in_another_process(taught, tokenizer, sft):
 
 
 def test_prompts_without_room_are_left_out(taught, tokenizer):
-    task = Longer(1, 60, 2, 61, 500)
+    task = Questions(1, 60, 2, 61, 500)
     lengths = [len(tokenizer.render_for_completion(conversation)) for conversation in task]
     engine = Engine(taught, tokenizer, context=lengths[1] + 2)
     groups = roll_out(engine, task, range(5), 2, 8, 1.0, 50, seed=0)
