@@ -191,7 +191,6 @@ class Compute(NamedTuple):
 def compute_init(device_type: str = "") -> Compute:
     """Choose the device, join the other ranks if torchrun started us, seed. Fails before any long work if something is amiss."""
     import torch
-    import torch.distributed as dist
 
     device_type = device_type or autodetect_device_type()
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
@@ -215,7 +214,7 @@ def compute_init(device_type: str = "") -> Compute:
     if device_type == "cpu":
         _keep_freed_memory()
     if ddp:
-        dist.init_process_group("nccl" if device_type == "cuda" else "gloo", device_id=device if device_type == "cuda" else None)
+        join_ranks("nccl" if device_type == "cuda" else "gloo", device_id=device if device_type == "cuda" else None)
     return Compute(ddp, rank, local_rank, world_size, device)
 
 
@@ -240,6 +239,14 @@ def restart_with_huge_pages() -> None:
     if "GLIBC_TUNABLES" in os.environ or not wanted.exists() or "[never]" in wanted.read_text():
         return
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **HUGE_PAGES})
+
+
+def join_ranks(backend: str, **how) -> None:
+    """init_process_group, of a group that really ends. torch.distributed.nn, which comes along with the first optimizer, keeps the group that it
+    finds when it is imported; gloo's threads would then live as long as the interpreter, and now and then abort the process in its last moment."""
+    import torch.distributed.nn
+
+    torch.distributed.init_process_group(backend, **how)
 
 
 def compute_cleanup() -> None:

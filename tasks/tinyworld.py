@@ -15,9 +15,9 @@ from string import Formatter
 from typing import NamedTuple
 
 from nanochat.execution import use_calculator
-from nanochat.tinyworld import CHOICE, LEAD_INS, WEIGHTS, Dice, alone
+from nanochat.tinyworld import CHOICE, LEAD_INS, WEIGHTS, Dice
 from nanochat.tinyworld_bundle import NEAR
-from nanochat.tinyworld_facts import Telling, capital, is_held_out, relations, tell, tellings
+from nanochat.tinyworld_facts import capital, is_held_out, relations, tell, tellings
 from tasks import tinyworld_talk as talk
 from tasks.common import Task, chat, render_mc, same_final_answer
 from tasks.tinyworld_problems import problem
@@ -224,46 +224,46 @@ def _bare(answer: str) -> str:
 
 
 @cache
-def choice_questions(split: str) -> dict[str, tuple[Telling, ...]]:
-    """The world's questions with enough different answers: for the test those that are held out of the corpus, for training the others."""
-    by_relation = {}
-    for name in CHOICE:
-        told = [t for t in tellings(name) if t.is_question and t.held_out == (split == "test") and len(_wrong(t)) >= 3]
-        if told:
-            by_relation[name] = tuple(told)
-    return by_relation
+def choice_questions(split: str) -> tuple[Question, ...]:
+    """What can be asked with four options: by the same rule as in the tests of facts, and each question as often as any other."""
+    pool = {"train": "train", "test": "seen"}[split]
+    return tuple(q for name in CHOICE for q in questions(name, pool) if len(_wrong(q)) >= 3)
 
 
 @cache
 def _answers(relation: str, phrasing: int) -> tuple[str, ...]:
-    return tuple({t.answer: None for t in tellings(relation) if t.phrasing == phrasing})
+    return tuple({q.answer: None for pool in ("train", "seen", "unseen") for q in questions(relation, pool) if q.phrasing == phrasing})
 
 
-def _wrong(t: Telling) -> list[str]:
+def _wrong(q: Question) -> list[str]:
     """Answers that are right for others in the same words, and would not be right here as well."""
-    same = {t.answer.lower(), *(answer for group in NEAR if t.answer in group for answer in group)}
-    return [answer for answer in _answers(t.relation, t.phrasing) if answer.lower() not in same]
+    same = {q.answer.lower(), *(answer for group in NEAR if q.answer in group for answer in group)}
+    return [answer for answer in _answers(q.relation, q.phrasing) if answer.lower() not in same]
+
+
+@cache
+def _asking_for(relation: str, answer: str) -> tuple[str, ...]:
+    return tuple(q.prompt for q in choice_questions("train") if (q.relation, q.answer) == (relation, answer))
 
 
 def choice(r: Dice, split: str) -> dict:
     """One question in the test. In training more about the same options, because a letter is little to learn from so long a text: where an option
     stands, and the questions that the others answer. And the first question sometimes stands among its options: the nearer, the easier."""
-    by_relation = choice_questions(split)
-    t = r.pick(by_relation[r.pick(tuple(by_relation))])
-    options = r.several([t.answer, *r.several(_wrong(t), 3)], 4)
+    q = r.pick(choice_questions(split))
+    options = r.several([q.answer, *r.several(_wrong(q), 3)], 4)
     shown = [capital(option) for option in options]
     letter_of = dict(zip(options, LETTERS, strict=True))
-    said = [render_mc(t.prompt, LETTERS, shown), letter_of[t.answer]]
+    said = [render_mc(q.prompt, LETTERS, shown), letter_of[q.answer]]
     if split == "train":
         if r.chance(0.3):
             question, *lines = said[0].split("\n")
             lines.insert(r.between(1, len(options)), question)
             said[0] = "\n".join(lines)
-        for option in r.several([option for option in options if option != t.answer], r.between(1, 3)):
-            asking = [other for other in by_relation[t.relation] if other.answer == option and other.phrasing == t.phrasing]
-            name = shown[options.index(option)]
-            said += [r.pick(asking).prompt if asking and r.chance(0.7) else r.pick(DRILLS).format(name), letter_of[option]]
-    return chat(*said, letters=LETTERS, relation=t.relation, answer=alone(t))
+        for option in r.several([option for option in options if option != q.answer], r.between(1, 3)):
+            asking = _asking_for(q.relation, option)
+            drill = r.pick(DRILLS).format(shown[options.index(option)])
+            said += [r.pick(asking) if asking and r.chance(0.7) else drill, letter_of[option]]
+    return chat(*said, letters=LETTERS, relation=q.relation, answer=capital(q.answer))
 
 
 DRILLS = ("Which of these is {}?", "Which letter stands for {}?", "Where is {}?", "And {}?")

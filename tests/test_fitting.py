@@ -6,11 +6,10 @@ import socket
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from nanochat import fitting
-from nanochat.common import Compute, UserError
+from nanochat.common import Compute, UserError, compute_cleanup, join_ranks
 from nanochat.fitting import corrected_rows, estimated_rows, largest_rows, row_choices
 from nanochat.gpt import GPT, GPTConfig
 from nanochat.scaling import Plan, make_plan, memory_estimate
@@ -112,13 +111,13 @@ def test_largest_rows_on_this_machine():
 
 def on_a_rank(rank: int, port: int, results) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+    join_ranks("gloo", rank=rank, world_size=2)
     fitting.free_memory = lambda device: (1 << 40) if rank == 0 else (1 << 23)
     plan = plan_of(120 * 128)
     results[rank] = largest_rows(tiny_model(plan), plan, Compute(True, rank, rank, 2, torch.device("cpu")))
     alone = estimated_rows(plan, 2, fitting.free_memory(None) / 2, 2, False, True, fitting.CPU_TOKENS // 128)
     results[2 + rank] = alone
-    dist.destroy_process_group()
+    compute_cleanup()
 
 
 def test_all_ranks_take_what_the_poorest_can():

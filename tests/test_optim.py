@@ -8,10 +8,9 @@ import socket
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from nanochat.common import UserError
+from nanochat.common import UserError, compute_cleanup, join_ranks
 from nanochat.optim import POLAR_EXPRESS, MuonAdamW, gradients_finite, merge_shards
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -258,11 +257,16 @@ def one_rank(steps: int) -> tuple[list[torch.Tensor], dict]:
     return weights(params), optimizer.state_dict()
 
 
+def native_threads() -> int:
+    return len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else 0
+
+
 def rank_main(rank: int, world_size: int, port: int, folder: str) -> None:
     """What each rank of a test does; its results go to files, one per rank."""
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=world_size)
+    before = native_threads()
+    join_ranks("gloo", rank=rank, world_size=world_size)
     params = tiny_model()
     optimizer = tiny_optimizer(params, rank, world_size)
     run_steps(params, optimizer, range(3))
@@ -284,8 +288,9 @@ def rank_main(rank: int, world_size: int, port: int, folder: str) -> None:
     if rank == world_size - 1:
         params[6].grad[3, 4] = math.nan
     finite.append(gradients_finite(params, CPU, world_size))
-    torch.save({"middle": middle, "end": weights(params), "resumed": weights(resumed), "finite": finite}, f"{folder}/result_{rank}.pt")
-    dist.destroy_process_group()
+    compute_cleanup()
+    result = {"middle": middle, "end": weights(params), "resumed": weights(resumed), "finite": finite, "more_threads": native_threads() - before}
+    torch.save(result, f"{folder}/result_{rank}.pt")
 
 
 def run_ranks(world_size: int, folder) -> tuple[list[dict], list[dict]]:
@@ -338,6 +343,11 @@ def test_ranks_do_what_one_rank_does(world_size, request):
 def test_ranks_agree_on_finite_gradients(world_size, request):
     results = request.getfixturevalue({2: "two_ranks", 4: "four_ranks"}[world_size])[0]
     assert [result["finite"] for result in results] == [[True, False]] * world_size
+
+
+def test_ranks_leave_no_threads_behind(two_ranks):
+    """One that frees a tensor while the interpreter ends aborts the process."""
+    assert [result["more_threads"] for result in two_ranks[0]] == [0, 0]
 
 
 def test_shards_of_two_and_of_four_make_one_state(two_ranks, four_ranks):
