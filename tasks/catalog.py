@@ -204,7 +204,7 @@ RL_START = 1_000_000  # beyond all that a mixture has in practice: what SFT has 
 
 RL_TASKS: dict[str, Callable[[], tuple[Task, Task]]] = {
     "gsm8k": lambda: (GSM8K("main", "train"), GSM8K("main", "test")),
-    "tinyworld": lambda: (TinyWorld("train", "problems", RL_START + RL_SIZE, start=RL_START), TinyWorld("test", "problems")),
+    "tinyworld": lambda: (TinyWorld("train", "practice", RL_START + RL_SIZE, start=RL_START), TinyWorld("test", "problems")),
     "spellingbee": lambda: (SpellingBee(RL_START + RL_SIZE, "train", start=RL_START), SpellingBee(256, "test")),
 }
 

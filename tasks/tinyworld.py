@@ -20,7 +20,7 @@ from nanochat.tinyworld_bundle import NEAR
 from nanochat.tinyworld_facts import capital, is_held_out, relations, tell, tellings
 from tasks import tinyworld_talk as talk
 from tasks.common import Task, chat, render_mc, same_final_answer
-from tasks.tinyworld_problems import problem
+from tasks.tinyworld_problems import practice, problem
 
 TRAIN_SIZE, TEST_SIZE = 20_000, 400
 ITEMS = 60  # of each relation, at most, in a test of facts
@@ -127,8 +127,8 @@ def follow_up(r: Dice, relation: str, before: str, pool: str) -> Question:
 
 @cache
 def _deck(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Relations as often as the corpus tells them, but for the square root: in a chat every one of them should come up."""
-    return tuple(name for name in names for _ in range(round(3 * WEIGHTS[name] ** 0.5)))
+    """Relations, those that there is much to ask about more often, but not in proportion: in a chat every one of them should come up."""
+    return tuple(name for name in names for _ in range(max(12, round(len(questions(name, "train")) ** 0.5))))
 
 
 def facts_talk(r: Dice, names: tuple[str, ...]) -> dict:
@@ -355,27 +355,31 @@ def is_a_reply(conversation: dict, completion: str) -> bool:
 
 # --- the task --------------------------------------------------------------------------------------------------------
 
-MIX = (("facts", 16), ("choice", 6), ("problems", 6), ("spelling", 2), ("unknown", 2), ("talk", 2), ("calculator", 1))  # of kind "all"
+MIX = (("facts", 20), ("choice", 10), ("problems", 6), ("spelling", 2), ("unknown", 2), ("talk", 2), ("calculator", 1))  # of kind "all"
 MAKERS: dict[str, Callable[[Dice, str], dict]] = {  # what is made up anew for each index, in either split
     "choice": choice, "problems": problem, "unknown": unknown, "talk": small_talk, "calculator": calculation,
 }  # fmt: skip
-TRAIN_MAKERS: dict[str, Callable[[Dice], dict]] = {"facts": train_facts, "spelling": train_spelling}
+TRAIN_MAKERS: dict[str, Callable[[Dice], dict]] = {"facts": train_facts, "spelling": train_spelling, "practice": practice}
 TEST_POOLS = {"facts": (FACTS, "seen"), "facts_unseen": (FACTS, "unseen"), "spelling": (SPELLING, "seen")}
 JUDGES: dict[str, Callable[[dict, str], bool]] = {
     "facts": names_the_answer, "facts_unseen": names_the_answer, "spelling": names_the_answer, "problems": same_final_answer,
-    "unknown": admits_not_knowing, "talk": is_a_reply, "calculator": says_the_number,
+    "practice": same_final_answer, "unknown": admits_not_knowing, "talk": is_a_reply, "calculator": says_the_number,
 }  # fmt: skip
-KINDS = (*JUDGES, "choice")
+KINDS = {
+    "train": tuple(kind for kind in (*JUDGES, "choice") if kind != "facts_unseen"),
+    "test": tuple(kind for kind in (*JUDGES, "choice") if kind != "practice"),
+}
 
 
 class TinyWorld(Task):
     """size conversations of a split, of one kind: facts (in the test: facts in ways of asking that training has used for other facts),
-    facts_unseen (test only: in ways of asking that training does not use), choice, problems, spelling, unknown, talk, calculator; or all."""
+    facts_unseen (test only: in ways of asking that training does not use), choice, problems, practice (training only: the longer problems),
+    spelling, unknown, talk, calculator; or all."""
 
     def __init__(self, split: str, kind: str = "all", size: int | None = None, **view):
         super().__init__(**view)
         assert split in ("train", "test"), split
-        assert kind in (*KINDS, "all") and (split, kind) != ("train", "facts_unseen"), kind
+        assert kind in (*KINDS[split], "all"), kind
         self.split, self.kind = split, kind
         self.size = size or (TRAIN_SIZE if split == "train" else TEST_SIZE)
 

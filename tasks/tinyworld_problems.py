@@ -16,10 +16,10 @@ from tasks.common import calculator_parts, chat
 
 CHAINS_HELD_OUT_ONE_IN = 5
 NUMBERS_HELD_OUT_ONE_IN = 8
-TWO_PERSONS = 0.3  # of the problems: the dial of difficulty
-EVENTS = ((1, 1, 2, 2, 3), (2, 2, 3, 3, 4))  # how many happen to one person, or to two, by weight
+TWO_PERSONS = 0.2  # of the problems: a dial of difficulty
+EVENTS = ((1, 2, 2, 3, 3, 4), (2, 2, 3, 3, 4))  # how many happen to one person, or to two, by weight: another one
 LARGEST = 400  # of the results
-MOST_STEPS = 5  # more would not fit into the short rows that small models are trained on
+MOST_STEPS = 6  # more would not fit into the short rows that small models are trained on
 THINGS = ("apples", "eggs", "nuts", "books", "stones", "buttons", "candles", "pears", "cookies", "plums", "feathers", "carrots", "flowers")
 BOXES = ("bags", "boxes", "baskets", "bowls", "jars")
 
@@ -166,15 +166,20 @@ def sells(s: Story, i: int) -> int:
 # --- the whole -------------------------------------------------------------------------------------------------------
 
 
-def problem(r: Dice, split: str) -> dict:
+def problem(r: Dice, split: str, least_steps: int = 1) -> dict:
     """A conversation with a problem of the split. The test has more of the unseen chains than chance would give it, and less than all."""
     unseen_chain = split == "test" and r.chance(0.3)
     while True:
         s, steps, answer = told(r)
-        if answer <= LARGEST and 1 <= len(steps) <= MOST_STEPS and _is_of(s, split, unseen_chain):
+        if answer <= LARGEST and least_steps <= len(steps) <= MOST_STEPS and _is_of(s, split, unseen_chain):
             break
     parts = calculator_parts("\n".join([*steps, f"#### {answer}"]))
     return chat(" ".join(s.told), parts, steps=len(steps), chain=" ".join(s.chain), persons=len(s.counts))
+
+
+def practice(r: Dice) -> dict:
+    """For reinforcement learning: nothing is learned from what always goes well."""
+    return problem(r, "train", least_steps=3)
 
 
 def told(r: Dice) -> tuple[Story, list[str], int]:
