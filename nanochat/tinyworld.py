@@ -355,8 +355,8 @@ ENTRIES = (
 WEIGHTS = {
     "capital": 12, "continent": 3, "language": 2, "symbol": 8, "atomic number": 2, "state": 1, "opposite": 16, "eats": 3, "lives": 2, "young": 2,
     "sound": 2, "legs": 1, "class": 2, "bigger": 3, "color": 4, "past": 3, "plural": 3, "kind": 2, "material": 2, "does": 1, "works": 1, "amount": 2,
-    "sides": 1, "part for": 1, "tool for": 2, "place for": 1, "tomorrow": 2, "next day": 2, "previous day": 1, "next month": 1, "previous month": 1,
-    "month number": 1, "month length": 1, "planet number": 1, "next planet": 1, "next number": 2, "next letter": 2, "in words": 2, "spell": 4,
+    "sides": 1, "part for": 1, "tool for": 2, "place for": 1, "tomorrow": 2, "next day": 2, "previous day": 1, "next month": 2, "previous month": 2,
+    "month number": 1, "month length": 1, "planet number": 1, "next planet": 1, "next number": 4, "next letter": 4, "in words": 2, "spell": 4,
     "length": 3, "first letter": 2, "last letter": 2, "count letter": 3, "sum": 8, "difference": 5, "product": 5, "quotient": 3, "equation": 12,
     "larger": 3, "pet": 2, "favorite color": 1, "favorite food": 1, "hobby": 1, "profession": 1,
 }  # fmt: skip

@@ -12,7 +12,7 @@
 #   VOCAB_SIZE=4096   how many tokens the tokenizer has
 #   STEPS=1000        how long to train: 4,096 tokens in each step
 #   SFT_STEPS=-1      of finetuning; -1: one epoch of its conversations, 434
-#   RL_STEPS=45       of reinforcement learning, 256 answers in each
+#   RL_STEPS=30       of reinforcement learning, 256 answers in each
 #   EVAL_ITEMS=-1     of each task to evaluate; -1: all
 #   TAG=d6            folder of the checkpoints
 
@@ -23,7 +23,7 @@ MEGABYTES="${MEGABYTES:-24}"
 VOCAB_SIZE="${VOCAB_SIZE:-4096}"
 STEPS="${STEPS:-1000}"
 SFT_STEPS="${SFT_STEPS:--1}"
-RL_STEPS="${RL_STEPS:-45}"
+RL_STEPS="${RL_STEPS:-30}"
 EVAL_ITEMS="${EVAL_ITEMS:--1}"
 TAG="${TAG:-d6}"
 export NANOCHAT_WORDS=embedded  # the words to spell are the same everywhere

@@ -136,7 +136,7 @@ def facts_talk(r: Dice, names: tuple[str, ...]) -> dict:
     said = _small_talk(r, talk.GREETINGS, "train") if r.chance(0.1) else []
     relation = r.pick(_deck(names))
     q = None
-    for _ in range(r.pick((1, 1, 1, 2, 2, 3))):
+    for _ in range(r.pick((1, 1, 1, 2, 3, 3))):
         if q and _to_follow(relation, "train") and r.chance(0.5):
             q = follow_up(r, relation, q.subject, "train")
             said += [q.prompt, q.reply]
@@ -355,7 +355,7 @@ def is_a_reply(conversation: dict, completion: str) -> bool:
 
 # --- the task --------------------------------------------------------------------------------------------------------
 
-MIX = (("facts", 20), ("choice", 10), ("problems", 6), ("spelling", 2), ("unknown", 2), ("talk", 2), ("calculator", 1))  # of kind "all"
+MIX = (("facts", 20), ("choice", 9), ("problems", 6), ("spelling", 3), ("unknown", 2), ("talk", 4), ("calculator", 1))  # of kind "all"
 MAKERS: dict[str, Callable[[Dice, str], dict]] = {  # what is made up anew for each index, in either split
     "choice": choice, "problems": problem, "unknown": unknown, "talk": small_talk, "calculator": calculation,
 }  # fmt: skip
