@@ -539,7 +539,7 @@ def measure_recipe(bench: Bench) -> dict:
 
 
 def logged_steps(directory: Path) -> dict[int, dict]:
-    records = [json.loads(line) for line in (directory / "train.jsonl").read_text().splitlines()]
+    records = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     return {record["step"]: record for record in records if "loss" in record}
 
 

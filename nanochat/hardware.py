@@ -1,6 +1,7 @@
 """What a device can do, what it costs, and how much memory is left on it. Known devices stand in a table, unknown ones are measured."""
 
 import os
+import platform
 import re
 import sys
 import time
@@ -211,6 +212,22 @@ def _synchronize(device: "torch.device") -> None:
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def describe(device: "torch.device", count: int) -> dict:
+    """What a record says of the machine: `count` such devices, and the cores and bytes of memory that this node has beside them."""
+    import torch
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(Path("/"))
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {"device": device.type, "name": name, "count": count, "cores": os.cpu_count(), "memory": memory}
+
+
+def _cpu_name(root: Path) -> str:
+    for line in _read_text(root / "proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def peak_memory(device: "torch.device") -> int:

@@ -1,15 +1,28 @@
-"""What a training run says: a line for the eyes, a JSON line for programs, wandb for those who name their run. And one summary.json at the end."""
+"""The records of a training run, beside its checkpoints: config.json when it begins, a line of metrics.jsonl for each step and each evaluation,
+summary.json when it ends; and wandb for those who name their run. dev/RECORDS.md describes them."""
 
+import contextlib
+import datetime
 import json
 import math
 import os
+import platform
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanochat.common import UserError, write_text
+from nanochat.common import Compute, UserError, write_text
+from nanochat.hardware import describe
 
-LOG_NAME, SUMMARY_NAME = "train.jsonl", "summary.json"
+CONFIG_NAME, LOG_NAME, SUMMARY_NAME = "config.json", "metrics.jsonl", "summary.json"
 NO_RUN = "dummy"  # upstream's name for a run that wandb should not hear of
+
+# What wandb calls our metrics: upstream's names, so that its dashboards fit. What is not here is called as it is.
+WANDB_NAMES = {
+    "loss": "train/loss", "lr": "train/lrm", "seconds": "train/dt", "tokens_per_second": "train/tok_per_sec", "mfu": "train/mfu",
+    "epoch": "train/epoch", "val_bpb": "val/bpb", "total_seconds": "total_training_time",
+    "total_flops": "total_training_flops",
+}  # fmt: skip
 
 
 @dataclass
@@ -39,8 +52,19 @@ class TrainLog:
             return
         directory.mkdir(parents=True, exist_ok=True)
         self._forget_after(from_step)
+        if config is not None:
+            self._write_config(config, from_step)
         if run != NO_RUN:
-            self.wandb = _start_wandb(run, config or {})
+            self.wandb = _start_wandb(run, {**config["flags"], **config["plan"]} if config else {})
+
+    def _write_config(self, config: dict, from_step: int) -> None:
+        """As this part of the run has it; of the parts before, when they began and at which step."""
+        path, parts = self.directory / CONFIG_NAME, []
+        if from_step > 0 and path.exists():
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # cut short by a kill
+                parts = [part for part in json.loads(path.read_text(encoding="utf-8"))["parts"] if part["from_step"] < from_step]
+        parts.append({"from_step": from_step, "began": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")})
+        write_text(path, json.dumps({**config, "parts": parts}, indent=2, default=str) + "\n")
 
     def _forget_after(self, step: int) -> None:
         """A run that goes on from a step will log the later ones again."""
@@ -56,18 +80,47 @@ class TrainLog:
         with open(self.directory / LOG_NAME, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         if self.wandb is not None:
-            self.wandb.log({k: v for k, v in record.items() if k != "step"}, step=record["step"])
+            self.wandb.log({WANDB_NAMES.get(k, k): v for k, v in record.items() if k != "step"}, step=record["step"])
 
     def finish(self, **summary) -> None:
         if self.silent:
             return
         write_text(self.directory / SUMMARY_NAME, json.dumps(summary, indent=2) + "\n")
         if self.wandb is not None:
-            self.wandb.summary.update(summary)
+            self.wandb.summary.update({WANDB_NAMES.get(k, k): v for k, v in summary.items()})
 
     def close(self) -> None:
         if self.wandb is not None:
             self.wandb.finish()
+
+
+def run_config(stage: str, flags: dict, plan: dict, compute: Compute) -> dict:
+    """What a run is about to do, with what and where."""
+    import torch
+
+    return {
+        "stage": stage,
+        "flags": flags,
+        "plan": plan,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "git": git_state(),
+        "hardware": describe(compute.device, compute.world_size),
+    }
+
+
+def git_state() -> dict | None:
+    """The commit of this code and whether anything has been changed since; None if this is no checkout."""
+    root = Path(__file__).parent.parent
+    if not (root / ".git").exists():  # an installed copy may lie inside somebody else's
+        return None
+    try:
+        commit, changes = (
+            subprocess.run(["git", "-C", root, *command], capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "dirty": bool(changes)}
 
 
 def _step_of(line: str) -> float:
@@ -84,7 +137,7 @@ def _start_wandb(run: str, config: dict):
     signed_in = bool(os.environ.get("WANDB_API_KEY")) or any("api.wandb.ai" in line for line in _netrc())
     mode = os.environ.get("WANDB_MODE") or ("online" if signed_in else "offline")
     try:
-        return wandb.init(project="nanochat", name=run, config=config, mode=mode)
+        return wandb.init(project=os.environ.get("WANDB_PROJECT") or "nanochat", name=run, config=config, mode=mode)
     except Exception as error:  # a service that is away must not end a run before it begins, but it should be known now
         raise UserError(f"wandb does not start ({error}): set WANDB_MODE=offline, or leave --run out") from error
 

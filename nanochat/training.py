@@ -32,6 +32,10 @@ class Progress:
     loss_scale: float = 1.0
     good_steps: int = 0  # since the loss scale changed
 
+    def totals(self, flops_per_token: float) -> dict[str, float]:
+        """What the run has cost so far, for its records."""
+        return {"tokens": self.tokens, "total_seconds": self.seconds, "total_flops": self.tokens * flops_per_token}
+
 
 def new_progress(dtype: torch.dtype) -> Progress:
     return Progress(loss_scale=FIRST_LOSS_SCALE if dtype == torch.float16 else 1.0)

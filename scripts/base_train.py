@@ -4,7 +4,7 @@
     torchrun --standalone --nproc_per_node=8 -m scripts.base_train --depth=24 --target-param-data-ratio=8 --fp8
     python -m scripts.base_train --depth 24 --dry-run 8xH100          # the whole plan, and what it would cost
 
-Checkpoints, train.jsonl and summary.json go to $NANOCHAT_BASE_DIR/base_checkpoints/<model tag>.
+Checkpoints and the records of the run (dev/RECORDS.md) go to $NANOCHAT_BASE_DIR/base_checkpoints/<model tag>.
 Ctrl-C or SIGTERM finishes the step, saves, and exits with 130 or 143 (torchrun itself then exits with 1); the same signal again aborts.
 `--resume auto` goes on from there.
 """
@@ -281,7 +281,7 @@ def main(args: argparse.Namespace) -> int:
     from nanochat.loss_eval import evaluate_bpb
     from nanochat.samples import show_samples
     from nanochat.tokenizer import get_tokenizer
-    from nanochat.train_log import SmoothLoss, TrainLog, clock
+    from nanochat.train_log import SmoothLoss, TrainLog, clock, run_config
     from nanochat.training import Progress, build_optimizer, compile_model, due, new_progress, optimizer_step, print_changes
 
     # Whatever can be wrong is found out before any long work: flags, names, device, tokenizer, data, the folder for the checkpoints
@@ -356,7 +356,7 @@ def main(args: argparse.Namespace) -> int:
         resuming.delete_run(directory, compute)
     if resume_step is not None and compute.rank == 0:
         resuming.set_aside_later(directory, resume_step)
-    log = TrainLog(directory, compute.rank != 0, args.run, {**vars(args), **plan._asdict()}, progress.step)
+    log = TrainLog(directory, compute.rank != 0, args.run, run_config("base_train", vars(args), plan._asdict(), compute), progress.step)
     smooth = SmoothLoss(total=progress.smooth_total, steps=progress.step)
     stop, stopping, saved_step, this_session = StopSignal(), 0, resume_step, 0
     first_step_seconds = steady_seconds = 0.0
@@ -384,7 +384,7 @@ def main(args: argparse.Namespace) -> int:
             progress.val_bpb = evaluate_bpb(model, val_batches, steps, token_bytes)
         progress.min_val_bpb = min(progress.val_bpb, progress.min_val_bpb if progress.min_val_bpb is not None else math.inf)
         print0(f"step {progress.step:05d} validation bits per byte: {progress.val_bpb:.6f}")
-        log.write(step=progress.step, val_bpb=progress.val_bpb)
+        log.write(step=progress.step, val_bpb=progress.val_bpb, **progress.totals(plan.flops_per_token))
         if saved_step == progress.step and compute.rank == 0:  # it was saved before this was known
             resuming.update_meta(directory, progress.step, val_bpb=progress.val_bpb, progress=dataclasses.asdict(progress))
 
@@ -401,7 +401,7 @@ def main(args: argparse.Namespace) -> int:
         if bundle and (last or (step > 0 and due(args.core_metric_every, step))):
             core_metric = evaluate_bundle(model, tokenizer, bundle, args, rows * T, compute)
             print0(f"step {step:05d} CORE: {core_metric:.4f}")
-            log.write(step=step, core_metric=core_metric)
+            log.write(step=step, core_metric=core_metric, **progress.totals(plan.flops_per_token))
         if args.sample_every > 0 and (last or (step > 0 and due(args.sample_every, step))) and compute.rank == 0:
             samples = show_samples(model, tokenizer)
             log.write(step=step, samples=samples)
@@ -442,11 +442,13 @@ def main(args: argparse.Namespace) -> int:
         print0(f"step {progress.step:05d}/{plan.num_iterations:05d} | loss {smooth_loss:.6f} | lr {multiplier:.3f} | {seconds * 1000:.0f} ms | "
                f"{rate:,.0f} tok/s | mfu {mfu:.1%} | {memory / 2**30:.2f} GiB | epoch {loader_state.epoch} | eta {clock(eta)}")  # fmt: skip
         log.write(step=progress.step, loss=loss, smooth_loss=smooth_loss, lr=multiplier, seconds=seconds, tokens_per_second=rate, mfu=mfu,
-                  memory=memory, eta=eta, epoch=loader_state.epoch, loss_scale=progress.loss_scale)  # fmt: skip
+                  memory=memory, eta=eta, epoch=loader_state.epoch, loss_scale=progress.loss_scale,
+                  **progress.totals(plan.flops_per_token))  # fmt: skip
 
     done = progress.step == plan.num_iterations
     steady_rate = plan.total_batch_size * (this_session - 1) / steady_seconds if steady_seconds else None
-    log.finish(stage="base_train", model_tag=tag, finished=done, depth=plan.depth, parameters=plan.counts["total"], steps=progress.step,
+    log.finish(stage="base_train", model_tag=tag, finished=done, depth=plan.depth, parameters=plan.counts["total"],
+               scaling_parameters=plan.num_scaling_params, steps=progress.step,
                tokens=progress.tokens, flops=progress.tokens * plan.flops_per_token,
                train_loss=smooth.value, val_bpb=progress.val_bpb, min_val_bpb=progress.min_val_bpb, core_metric=core_metric, seconds=progress.seconds,
                first_step_seconds=first_step_seconds, tokens_per_second=steady_rate,

@@ -4,7 +4,7 @@
     python -m scripts.chat_rl --task tinyworld --model-tag d4         # word problems of the embedded world
     torchrun --standalone --nproc_per_node=8 -m scripts.chat_rl --model-tag d24
 
-Checkpoints, train.jsonl and summary.json go to $NANOCHAT_BASE_DIR/chatrl_checkpoints/<model tag>. Signals and `--resume auto` are as in
+Checkpoints and the records of the run (dev/RECORDS.md) go to $NANOCHAT_BASE_DIR/chatrl_checkpoints/<model tag>. Signals and `--resume auto` are as in
 scripts/base_train.py. To learn from rewards of your own, write a Task with a `reward` method, and an `evaluate` for pass@k, and
 give it a name in tasks/catalog.py.
 """
@@ -124,7 +124,7 @@ def main(args: argparse.Namespace) -> int:
     from nanochat.engine import Engine
     from nanochat.hardware import peak_memory
     from nanochat.rl import answers_of, count_chosen, policy_batches, policy_loss, roll_out
-    from nanochat.train_log import SmoothLoss, TrainLog, clock
+    from nanochat.train_log import SmoothLoss, TrainLog, clock, run_config
     from nanochat.training import Progress, build_optimizer, due, new_progress, optimizer_step, print_changes, total
     from tasks.catalog import rl_tasks
 
@@ -180,7 +180,7 @@ def main(args: argparse.Namespace) -> int:
         resuming.delete_run(directory, compute)
     if resume_step is not None and compute.rank == 0:
         resuming.set_aside_later(directory, resume_step)
-    log = TrainLog(directory, compute.rank != 0, args.run, {**vars(args), **chosen, "dataset": dataset}, progress.step)
+    log = TrainLog(directory, compute.rank != 0, args.run, run_config("chat_rl", vars(args), {**chosen, "dataset": dataset}, compute), progress.step)
     smooth = SmoothLoss(total=progress.smooth_total, steps=progress.step)  # of the reward
     stop, stopping, saved_step = StopSignal(), 0, resume_step
     pass_at: dict[int, float] = {}
@@ -254,7 +254,7 @@ def main(args: argparse.Namespace) -> int:
                f"{rollout_seconds:.1f} of them rollouts | eta {clock(eta)}")  # fmt: skip
         log.write(step=progress.step, reward=reward, smooth_reward=smooth_reward, loss=loss, lr=multiplier, length=tokens / max(1, count), even=even,
                   seconds=seconds, rollout_seconds=rollout_seconds, samples_per_second=count / rollout_seconds, memory=peak_memory(device),
-                  loss_scale=progress.loss_scale)  # fmt: skip
+                  loss_scale=progress.loss_scale, tokens=progress.tokens, total_seconds=progress.seconds)  # fmt: skip
 
     finished = progress.step == num_steps
     log.finish(stage="chat_rl", model_tag=tag, sft=source_tag, task=args.task, finished=finished, steps=progress.step, tokens=progress.tokens,

@@ -4,7 +4,7 @@
     python -m scripts.chat_sft --model-tag d12 --data default,json:mine.jsonl*2
     torchrun --standalone --nproc_per_node=8 -m scripts.chat_sft --model-tag d24
 
-What is not said is as the base model's training had it. Checkpoints, train.jsonl and summary.json go to
+What is not said is as the base model's training had it. Checkpoints and the records of the run (dev/RECORDS.md) go to
 $NANOCHAT_BASE_DIR/chatsft_checkpoints/<model tag>. Signals and `--resume auto` are as in scripts/base_train.py.
 """
 
@@ -210,7 +210,7 @@ def main(args: argparse.Namespace) -> int:
     from nanochat.hardware import peak_flops, peak_memory
     from nanochat.loss_eval import evaluate_bpb
     from nanochat.schedule import ratio_multiplier
-    from nanochat.train_log import SmoothLoss, TrainLog, clock
+    from nanochat.train_log import SmoothLoss, TrainLog, clock, run_config
     from nanochat.training import Progress, build_optimizer, compile_model, due, new_progress, optimizer_step, print_changes, total
     from tasks.catalog import parse_mixture, train_tasks, validation_tasks
     from tasks.common import TaskMixture
@@ -283,7 +283,7 @@ def main(args: argparse.Namespace) -> int:
         resuming.delete_run(directory, compute)
     if resume_step is not None and compute.rank == 0:
         resuming.set_aside_later(directory, resume_step)
-    log = TrainLog(directory, compute.rank != 0, args.run, {**vars(args), **chosen, "dataset": dataset}, progress.step)
+    log = TrainLog(directory, compute.rank != 0, args.run, run_config("chat_sft", vars(args), {**chosen, "dataset": dataset}, compute), progress.step)
     smooth = SmoothLoss(total=progress.smooth_total, steps=progress.step)
     stop, stopping, saved_step, this_session = StopSignal(), 0, resume_step, 0
     first_step_seconds = steady_seconds = 0.0
@@ -315,7 +315,7 @@ def main(args: argparse.Namespace) -> int:
             progress.val_bpb = evaluate_bpb(model, one_epoch, steps, token_bytes)
         progress.min_val_bpb = min(progress.val_bpb, progress.min_val_bpb if progress.min_val_bpb is not None else math.inf)
         print0(f"step {progress.step:05d} validation bits per byte: {progress.val_bpb:.6f}")
-        log.write(step=progress.step, val_bpb=progress.val_bpb)
+        log.write(step=progress.step, val_bpb=progress.val_bpb, **progress.totals(plan.flops_per_token))
         if saved_step == progress.step and compute.rank == 0:  # it was saved before this was known
             resuming.update_meta(directory, progress.step, val_bpb=progress.val_bpb, progress=dataclasses.asdict(progress))
 
@@ -332,7 +332,7 @@ def main(args: argparse.Namespace) -> int:
         if chat_tasks and (last or (step > 0 and due(args.chatcore_every, step))):
             results = follow_chatcore(engine, chat_tasks, args, compute)
             print0(f"step {step:05d} " + ", ".join(f"{name} {value:.4f}" for name, value in results.items()))
-            log.write(step=step, chatcore=results)
+            log.write(step=step, chatcore_metric=results["ChatCORE"], chatcore=results, **progress.totals(plan.flops_per_token))
         if last:
             break
 
@@ -380,11 +380,13 @@ def main(args: argparse.Namespace) -> int:
                f"{rate:,.0f} tok/s | targets {targets / plan.total_batch_size:.0%} | mfu {mfu:.1%} | {memory / 2**30:.2f} GiB | "
                f"epoch {loader_state.epoch} | eta {clock(eta)}")  # fmt: skip
         log.write(step=progress.step, loss=loss, smooth_loss=smooth_loss, lr=multiplier, targets=targets, seconds=seconds, tokens_per_second=rate,
-                  mfu=mfu, memory=memory, eta=eta, epochs=loader_state.epochs, loss_scale=progress.loss_scale)  # fmt: skip
+                  mfu=mfu, memory=memory, eta=eta, epochs=loader_state.epochs, loss_scale=progress.loss_scale,
+                  **progress.totals(plan.flops_per_token))  # fmt: skip
 
     finished = done() >= 1
     log.finish(stage="chat_sft", model_tag=tag, base=base_tag, finished=finished, data=args.data, conversations=len(train_data), steps=progress.step,
-               tokens=progress.tokens, epochs=loader_state.epochs, train_loss=smooth.value, val_bpb=progress.val_bpb,
+               tokens=progress.tokens, flops=progress.tokens * plan.flops_per_token, epochs=loader_state.epochs,
+               train_loss=smooth.value, val_bpb=progress.val_bpb,
                min_val_bpb=progress.min_val_bpb, chatcore=results, seconds=progress.seconds, first_step_seconds=first_step_seconds,
                tokens_per_second=plan.total_batch_size * (this_session - 1) / steady_seconds if steady_seconds else None,
                peak_memory=peak_memory(device), dtype=str(model.compute_dtype)[6:], device=device.type, world_size=world_size)  # fmt: skip

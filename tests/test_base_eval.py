@@ -155,7 +155,7 @@ def train(run_module, small_world, tmp_path):
         done = run_module(*TRAIN, *flags, **env)
         assert done.returncode == 0, done.stderr
         folder = tmp_path / "base_checkpoints" / "t"
-        lines = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         return done, json.loads((folder / "summary.json").read_text()), [line for line in lines if "core_metric" in line]
 
     return run

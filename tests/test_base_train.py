@@ -51,7 +51,7 @@ def folder(world: Path, tag: str) -> Path:
 
 
 def losses(world: Path, tag: str) -> dict[int, float]:
-    lines = [json.loads(line) for line in (folder(world, tag) / "train.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder(world, tag) / "metrics.jsonl").read_text().splitlines()]
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 
@@ -176,7 +176,7 @@ def test_resume_across_the_end_of_an_epoch(train, world):
     few_documents(world)
     few = ["--dataset", "few", "--num-iterations", "8"]
     train(*few, "--model-tag", "whole", "--save-every", "1")
-    epochs = [json.loads(line)["epoch"] for line in (folder(world, "whole") / "train.jsonl").read_text().splitlines()]
+    epochs = [json.loads(line)["epoch"] for line in (folder(world, "whole") / "metrics.jsonl").read_text().splitlines()]
     assert epochs[-1] > epochs[3] > epochs[0]  # before and after the place where the other run stops
     shutil.copytree(folder(world, "whole"), folder(world, "parts"))
     assert train(*few, "--model-tag", "parts", "--resume-from-step", "4") == 0

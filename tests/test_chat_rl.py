@@ -142,7 +142,7 @@ def folder(world: Path, tag: str = "d2") -> Path:
 
 
 def lines(world: Path, tag: str = "d2") -> list[dict]:
-    return [json.loads(line) for line in (folder(world, tag) / "train.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder(world, tag) / "metrics.jsonl").read_text().splitlines()]
 
 
 def steps(world: Path, tag: str = "d2") -> dict[int, tuple[float, float, float]]:

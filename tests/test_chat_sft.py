@@ -90,7 +90,7 @@ def folder(world: Path, tag: str = "tiny") -> Path:
 
 def log_of(world: Path, tag: str = "tiny") -> list[dict]:
     """The lines about steps."""
-    lines = map(json.loads, (folder(world, tag) / "train.jsonl").read_text().splitlines())
+    lines = map(json.loads, (folder(world, tag) / "metrics.jsonl").read_text().splitlines())
     return [line for line in lines if "loss" in line]
 
 
@@ -204,7 +204,7 @@ def test_started_as_a_user_starts_it(run_module, world):
     assert summary["finished"] and summary["stage"] == "chat_sft" and summary["base"] == "tiny" and summary["conversations"] == count
     assert summary["steps"] == 16 and summary["tokens"] == 16 * 4 * T
     assert summary["val_bpb"] == meta["val_bpb"] == summary["min_val_bpb"] > 0
-    validations = [line["val_bpb"] for line in map(json.loads, (folder(world) / "train.jsonl").read_text().splitlines()) if "val_bpb" in line]
+    validations = [line["val_bpb"] for line in map(json.loads, (folder(world) / "metrics.jsonl").read_text().splitlines()) if "val_bpb" in line]
     assert len(validations) == 3 and validations[-1] < validations[0]
     scores = summary["chatcore"]
     assert list(scores) == [*default_evaluations("tinyworld"), "ChatCORE"] and all(-0.34 <= score <= 1 for score in scores.values())

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "core_scoring": {"gpt", "kv_cache"},
     "fp8": {"common", "gpt"},
     "fitting": {"common", "hardware", "scaling"},
-    "train_log": {"common"},
+    "train_log": {"common", "hardware"},
     "hub": {"common"},
     "tinyworld_bundle": {"tinyworld_facts"},
     "core_bundle": {"common", "hub", "tinyworld_bundle", "tinyworld_facts"},

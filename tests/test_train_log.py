@@ -2,16 +2,19 @@
 
 import json
 import math
+import platform
+import subprocess
 
 import pytest
+import torch
 
 from nanochat import train_log
-from nanochat.common import UserError
+from nanochat.common import Compute, UserError
 from nanochat.train_log import SmoothLoss, TrainLog, clock
 
 
 def lines(directory) -> list[dict]:
-    return [json.loads(line) for line in (directory / "train.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
 
 
 # --- the smooth loss -------------------------------------------------------------------------------------------------
@@ -66,13 +69,13 @@ def test_lines_and_summary(tmp_path):
 
 
 def test_silent_ranks_write_nothing(tmp_path):
-    (tmp_path / "train.jsonl").write_text('{"step": 1}\n')
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
     log = TrainLog(tmp_path, silent=True, run="would-fail-without-a-network", from_step=0)
     log.write(step=1)
     log.finish(stage="x")
     log.close()
     TrainLog(tmp_path / "never", silent=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["train.jsonl"] and lines(tmp_path) == [{"step": 1}]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"] and lines(tmp_path) == [{"step": 1}]
 
 
 def test_going_on_forgets_what_comes_again(tmp_path):
@@ -81,7 +84,7 @@ def test_going_on_forgets_what_comes_again(tmp_path):
     for step in range(1, 8):
         log.write(step=step, loss=float(step))
     log.write(step=4, val_bpb=2.0)  # wherever it stands
-    with open(tmp_path / "train.jsonl", "a") as file:
+    with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('\n[1, 2]\n"text"\n{"loss": 3}\nnot json\n{"step": 3, "lo')  # killed in the middle of a word
     log = TrainLog(tmp_path, silent=False, from_step=4)
     log.write(step=5, loss=50.0)
@@ -115,6 +118,48 @@ def test_clock(seconds, text):
     assert clock(seconds) == text
 
 
+# --- config.json -----------------------------------------------------------------------------------------------------
+
+CONFIG = {"flags": {"run": "mine"}, "plan": {"depth": 4}}
+
+
+def test_the_config_remembers_all_parts_of_a_run(tmp_path):
+    def parts() -> list[int]:
+        return [part["from_step"] for part in json.loads((tmp_path / "config.json").read_text())["parts"]]
+
+    for from_step, expected in ((0, [0]), (20, [0, 20]), (40, [0, 20, 40]), (30, [0, 20, 30]), (0, [0])):
+        TrainLog(tmp_path, silent=False, config=CONFIG, from_step=from_step)
+        assert parts() == expected
+    TrainLog(tmp_path, silent=True, config={**CONFIG, "stage": "no"}, from_step=0)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["flags"] == CONFIG["flags"] and "stage" not in config and config["parts"][0]["began"].endswith("+00:00")
+    (tmp_path / "config.json").write_text('{"parts": [{"fr')
+    TrainLog(tmp_path, silent=False, config=CONFIG, from_step=7)
+    assert parts() == [7]
+
+
+def test_what_a_config_says():
+    config = train_log.run_config("base_train", {"run": "mine"}, {"depth": 4}, Compute(False, 0, 0, 1, torch.device("cpu")))
+    assert json.loads(json.dumps(config)) == config and config["stage"] == "base_train" and config["flags"] == {"run": "mine"}
+    assert config["versions"] == {"python": platform.python_version(), "torch": torch.__version__}
+    hardware = config["hardware"]
+    assert hardware["device"] == "cpu" and hardware["name"] and hardware["count"] == 1 and hardware["memory"] > 2**28 and hardware["cores"] >= 1
+
+
+def test_the_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(train_log, "__file__", str(tmp_path / "nanochat" / "train_log.py"))
+    assert train_log.git_state() is None  # not a checkout
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "one"]):
+        subprocess.run([*git, *command], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert train_log.git_state() == {"commit": commit, "dirty": False}
+    (tmp_path / "new.py").touch()
+    assert train_log.git_state() == {"commit": commit, "dirty": True}
+    monkeypatch.setenv("PATH", "")
+    assert train_log.git_state() is None  # no git
+
+
 # --- wandb -----------------------------------------------------------------------------------------------------------
 
 
@@ -146,16 +191,27 @@ def wandb(monkeypatch, tmp_path) -> FakeWandb:
 
 
 def test_what_wandb_hears(tmp_path, wandb):
-    log = TrainLog(tmp_path, silent=False, run="mine", config={"depth": 4})
-    log.write(step=7, loss=1.5)
+    log = TrainLog(tmp_path, silent=False, run="mine", config=CONFIG)
+    log.write(step=7, loss=1.5, tokens_per_second=8, mfu=0.5, total_seconds=9, total_flops=1e9)
+    log.write(step=7, val_bpb=1.0, core_metric=0.25)
+    log.write(step=7, chatcore_metric=0.5)
     log.finish(val_bpb=1.0)
     log.close()
     assert wandb.calls == [
-        ("init", {"project": "nanochat", "name": "mine", "config": {"depth": 4}, "mode": "offline"}),
-        ("log", {"loss": 1.5}, 7),
+        ("init", {"project": "nanochat", "name": "mine", "config": {"run": "mine", "depth": 4}, "mode": "offline"}),
+        ("log", {"train/loss": 1.5, "train/tok_per_sec": 8, "train/mfu": 0.5, "total_training_time": 9, "total_training_flops": 1e9}, 7),
+        ("log", {"val/bpb": 1.0, "core_metric": 0.25}, 7),
+        ("log", {"chatcore_metric": 0.5}, 7),
         ("finish",),
     ]
-    assert wandb.summary == {"val_bpb": 1.0} and lines(tmp_path) == [{"step": 7, "loss": 1.5}]
+    assert wandb.summary == {"val/bpb": 1.0}
+    assert lines(tmp_path)[1:] == [{"step": 7, "val_bpb": 1.0, "core_metric": 0.25}, {"step": 7, "chatcore_metric": 0.5}]
+
+
+def test_the_project_on_wandb(tmp_path, wandb, monkeypatch):
+    monkeypatch.setenv("WANDB_PROJECT", "depths")
+    TrainLog(tmp_path, silent=False, run="mine")
+    assert wandb.calls[0][1]["project"] == "depths"
 
 
 def test_dummy_is_not_for_wandb(tmp_path, wandb):
@@ -203,11 +259,11 @@ def test_the_real_wandb_offline(tmp_path, monkeypatch):
     for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
         monkeypatch.setenv(name, str(tmp_path / "wandb_files"))
     (tmp_path / "wandb_files").mkdir()
-    log = TrainLog(tmp_path / "run", silent=False, run="mine", config={"depth": 4})
+    log = TrainLog(tmp_path / "run", silent=False, run="mine", config=CONFIG)
     assert isinstance(log.wandb, wandb.Run) and log.wandb.name == "mine" and log.wandb.config["depth"] == 4
     log.write(step=1, loss=1.5)
     log.finish(val_bpb=1.0)
-    assert log.wandb.summary["val_bpb"] == 1.0
+    assert log.wandb.summary["val/bpb"] == 1.0
     log.close()
     assert list((tmp_path / "wandb_files").rglob("run-*.wandb"))
     assert lines(tmp_path / "run") == [{"step": 1, "loss": 1.5}]
