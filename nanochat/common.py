@@ -188,7 +188,7 @@ class Compute(NamedTuple):
     device: "torch.device"
 
 
-def compute_init(device_type: str = "") -> Compute:
+def compute_init(device_type: str = "", seed: int = 42) -> Compute:
     """Choose the device, join the other ranks if torchrun started us, seed. Fails before any long work if something is amiss."""
     import torch
 
@@ -206,10 +206,10 @@ def compute_init(device_type: str = "") -> Compute:
 
     device = torch.device(device_type, local_rank) if device_type == "cuda" else torch.device(device_type)
     dtype_override()
-    torch.manual_seed(42)
+    torch.manual_seed(seed)
     if device_type == "cuda":
         torch.cuda.set_device(device)
-        torch.cuda.manual_seed(42)
+        torch.cuda.manual_seed(seed)
         torch.set_float32_matmul_precision("high")  # TF32 for what little float32 matrix work is left
     if device_type == "cpu":
         _keep_freed_memory()

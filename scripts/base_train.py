@@ -64,6 +64,7 @@ def parse_args() -> argparse.Namespace:
         metavar="TAG[:STEP]",
         help="start from another base model: its weights, its size (not that of --aspect-ratio and --head-dim) and its tokenizer",
     )
+    group.add_argument("--seed", type=int, default=42, help="of the random weights; the data come in the same order always")
     group = parser.add_argument_group("horizon: the first that is positive counts")
     group.add_argument("--num-iterations", type=int, default=-1, help="optimizer steps")
     group.add_argument("--target-flops", type=float, default=-1.0, help="FLOPs to spend")
@@ -285,7 +286,7 @@ def main(args: argparse.Namespace) -> int:
     from nanochat.training import Progress, build_optimizer, compile_model, due, new_progress, optimizer_step, print_changes
 
     # Whatever can be wrong is found out before any long work: flags, names, device, tokenizer, data, the folder for the checkpoints
-    compute = compute_init(args.device_type)
+    compute = compute_init(args.device_type, args.seed)
     device, world_size = compute.device, compute.world_size
     if args.fp8:
         check_fp8(device, args.fp8_recipe, compute_dtype(device))

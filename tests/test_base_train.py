@@ -115,6 +115,14 @@ def test_keep_last_and_overwrite(train, world):
     assert checkpoint_manager.complete_steps(folder(world, "few")) == [1] and list(losses(world, "few")) == [1]
 
 
+def test_the_seed_makes_other_weights(train, world):
+    for tag, flags in (("seed", ()), ("seed42", ("--seed", "42")), ("seed43", ("--seed", "43"))):
+        assert train("--num-iterations", "2", "--model-tag", tag, *flags) == 0
+    assert losses(world, "seed") == losses(world, "seed42") != losses(world, "seed43")
+    config = json.loads((folder(world, "seed43") / "config.json").read_text())
+    assert config["flags"]["seed"] == 43 and config["plan"]["num_iterations"] == 2 and config["hardware"]["device"] == "cpu"
+
+
 def test_init_from_starts_with_other_weights(train, world, capsys):
     train("--num-iterations", "12", "--model-tag", "source")
     flags = [flag for pair in zip(TINY[::2], TINY[1::2], strict=True) for flag in pair if pair[0] not in ("--depth", "--aspect-ratio", "--head-dim")]
