@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "fp8": {"common", "gpt"},
     "fitting": {"common", "hardware", "scaling"},
     "train_log": {"common", "hardware"},
+    "plots": {"common"},
     "hub": {"common"},
     "tinyworld_bundle": {"tinyworld_facts"},
     "core_bundle": {"common", "hub", "tinyworld_bundle", "tinyworld_facts"},
