@@ -53,9 +53,14 @@ MAY_IMPORT = {
     "core_eval": {"checkpoint_manager", "common", "core_bundle", "core_scoring", "tokenizer"},
     "chat_eval": {"common", "core_eval", "engine", "kv_cache", "tokenizer"},
     "rl": {"chat_eval", "engine"},
+    "run_files": {"common"},
+    "markdown": {"run_files"},
+    "run_plots": {"markdown", "plots", "run_files"},
+    "comparing": {"common", "markdown", "plots", "run_files", "train_log"},
+    "report": {"common", "comparing", "hardware", "markdown", "run_files", "run_plots", "train_log"},
 }
 # Calls that may stand at the top level of a module: they make a constant out of constants.
-PURE_CALLS = {"re.compile", "frozenset", "dict.fromkeys", "set", "tuple", "Path", "GPTConfig", "field", "staticmethod"}
+PURE_CALLS = {"re.compile", "frozenset", "dict.fromkeys", "set", "tuple", "Path", "GPTConfig", "Metric", "field", "staticmethod"}
 # Defining an operator is registering it with torch, which is as much as `def` does for a function.
 PURE_CALLS |= {"torch.library.custom_op", "attention.register_autograd"}
 PURE_CALLS |= {"ConfigDict", "Field", "ServiceError", "Strict", "TypeVar", "model_validator"}
