@@ -4,7 +4,7 @@
 #   bash runs/runcpu.sh
 #
 # Hardware: 2 CPU cores with AVX512-BF16. Time: 17 minutes 37 seconds from a bare clone (2026-11-21, Zen 4 EPYC): 6 minutes 40 seconds of
-# pretraining, 5 of SFT, 2 and a half of RL. Stages: set-up, corpus, tokenizer, pretraining, SFT, RL, an evaluation after each.
+# pretraining, 5 of SFT, 2 and a half of RL. Stages: set-up, corpus, tokenizer, pretraining, SFT, RL, an evaluation after each; report.
 # Interrupted or run again, it goes on where it was; evaluations are made again.
 # What to expect (that run): the base model ends at 0.165 bits per byte and gets a CORE of 0.65 on the embedded questions. After SFT: facts 95 %, in ways
 # of asking that it has never seen 98 %, multiple choice 96 %, word problems 75 %, SpellingBee 88 %. After RL word problems, sampled, 77 % instead of 61 %.
@@ -27,6 +27,8 @@ RL_STEPS="${RL_STEPS:-30}"
 EVAL_ITEMS="${EVAL_ITEMS:--1}"
 TAG="${TAG:-d6}"
 export NANOCHAT_WORDS=embedded  # the words to spell are the same everywhere
+
+[ -d "${NANOCHAT_BASE_DIR:-$HOME/.cache/nanochat}/base_checkpoints/$TAG" ] || python -m nanochat.report reset
 
 python -m nanochat.dataset --source tinyworld --megabytes "$MEGABYTES"
 python -m scripts.tok_train --dataset tinyworld --vocab-size "$VOCAB_SIZE"
@@ -58,5 +60,8 @@ python -m scripts.chat_eval -i rl -g "$TAG" -m 160 -x "$EVAL_ITEMS"
 for source in sft rl; do
     python -m scripts.chat_eval -i "$source" -g "$TAG" -m 160 -x "$EVAL_ITEMS" -a TinyWorld-Problems -t 1 -n 4
 done
+
+# All of it in one page, report.md here and in the base dir: settings, results, time, plots
+python -m nanochat.report generate --model-tag "$TAG"
 
 echo "talk to it: source .venv/bin/activate; python -m scripts.chat_web -i rl -g $TAG   (or scripts.chat_cli)"

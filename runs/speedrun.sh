@@ -6,7 +6,7 @@
 #
 # Hardware: 8×H100. Time and cost: what `python -m scripts.base_train --depth 24 --target-param-data-ratio 8 --dry-run 8xH100` estimates;
 # not yet run on such a node.
-# Stages: set-up, data, tokenizer, pretraining, evaluation (CORE, bits per byte, samples), SFT, evaluation (ChatCORE).
+# Stages: set-up, data, tokenizer, pretraining, evaluation (CORE, bits per byte, samples), SFT, evaluation (ChatCORE), report.
 #   GPUS=8        how many GPUs
 #   SHARDS=170    how many shards of text to download in all, about 100 MB each
 #   WANDB_RUN=…   name of the run on wandb; unset: no wandb
@@ -19,6 +19,8 @@ GPUS="${GPUS:-8}"
 SHARDS="${SHARDS:-170}"
 export OMP_NUM_THREADS=1  # ranks would otherwise fight for the cores
 BASE="${NANOCHAT_BASE_DIR:-$HOME/.cache/nanochat}"
+
+[ -d "$BASE/base_checkpoints/d24" ] || python -m nanochat.report reset
 
 # Eight shards are enough for the tokenizer; the others come while it is trained. What is there already is not downloaded again.
 python -m nanochat.dataset -n 8
@@ -45,3 +47,6 @@ fi
 torchrun --standalone --nproc_per_node="$GPUS" -m scripts.chat_sft -- \
     --model-tag=d24 --run="${WANDB_RUN:-dummy}" --save-every=500 --keep-last=2 --resume=auto
 torchrun --standalone --nproc_per_node="$GPUS" -m scripts.chat_eval -- -i sft -g d24
+
+# All of it in one page, report.md here and in the base dir
+python -m nanochat.report generate --model-tag d24

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -123,16 +124,34 @@ def run_recipe(name: str, cwd: Path, **env: str) -> subprocess.CompletedProcess:
     return subprocess.run(["bash", f"runs/{name}"], cwd=cwd, env={**os.environ, "PATH": path, **env}, capture_output=True, text=True)
 
 
+def linked_checkout(folder: Path) -> Path:
+    """The checkout as a recipe sees it, with a place of its own for what a recipe leaves there."""
+    folder.mkdir()
+    for name in ("nanochat", "scripts", "tasks", "dev", "runs", "pyproject.toml"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
 def test_recipe_for_laptops(tmp_path):
     """runs/runcpu.sh, small; and once more, when there is little left to do."""
+    checkout, base = linked_checkout(tmp_path / "checkout"), tmp_path / "base"
     for _ in range(2):
         small = {"MEGABYTES": "0.5", "VOCAB_SIZE": "600", "STEPS": "2", "SFT_STEPS": "2", "RL_STEPS": "1", "EVAL_ITEMS": "2"}
-        result = run_recipe("runcpu.sh", ROOT, SKIP_SETUP="1", NANOCHAT_BASE_DIR=str(tmp_path), **small)
+        result = run_recipe("runcpu.sh", checkout, SKIP_SETUP="1", NANOCHAT_BASE_DIR=str(base), **small)
         assert result.returncode == 0, result.stderr
     assert "are in" in result.stdout  # the corpus was not made again
     assert "is finished: step 2 of 2" in result.stdout and "is finished: step 1 of 1" in result.stdout
     assert "ChatCORE" in result.stdout
-    assert (tmp_path / "tokenizer_tinyworld" / "tokenizer.json").exists()
+    assert (base / "tokenizer_tinyworld" / "tokenizer.json").exists()
+
+    report = (checkout / "report.md").read_text()
+    assert report == (base / "report.md").read_text()
+    core = json.loads((base / "base_eval" / "d6_000002.json").read_text())["core_metric"]
+    chatcores = [json.loads((base / "chat_eval" / f"{name}.json").read_text())["chatcore"] for name in ("sft_d6_000002", "rl_d6_000001")]
+    assert f"| CORE | {core:.4f} | – | – |" in report.replace("-0.0000", "0.0000")
+    assert f"| ChatCORE | – | {chatcores[0]:.4f} | {chatcores[1]:.4f} |" in report
+    pictures = set(re.findall(r"!\[.*?\]\((report_plots/\S+\.png)\)", report))
+    assert len(pictures) > 15 and all((checkout / picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
 
 
 def test_recipes_are_sound():

@@ -1,0 +1,137 @@
+#!/usr/bin/env bash
+# What runs/scaling_laws.sh and runs/miniseries.sh have in common; they source this file. It sets up, prepares text and tokenizer, and trains one run
+# after the other: what is finished is not done again, what was interrupted goes on, what fails does not keep the others from being done.
+#
+#   SERIES=…            name of the series: model tags begin with it, and its results are in the folder of that name
+#   SCALE=gpu           cpu: tinyworld and tiny models, on a laptop
+#   NPROC_PER_NODE=8    processes on each node, one for each GPU (SCALE=cpu: 1, without torchrun)
+#   NNODES=1            nodes. With more, start the recipe on each of them, with the same variables but for NODE_RANK, and NANOCHAT_BASE_DIR on a
+#                       file system that all of them share
+#   NODE_RANK=0         which of them this is; 0 prepares the data and writes the results
+#   MASTER_ADDR=…       where they meet: the address of one of them, the same on all
+#   MASTER_PORT=29400   and its port
+#   WANDB_RUN=…         log to wandb, each run as $WANDB_RUN-<model tag>; unset: no wandb
+#   TRAIN_FLAGS="…"     further flags of scripts.base_train; they win over those of the recipe
+#   SHARDS=300          SCALE=gpu: how many shards of text to download, about 100 MB each
+#   MEGABYTES=24        SCALE=cpu: how much text to generate
+#   VOCAB_SIZE=1024     SCALE=cpu: how many tokens the tokenizer has; one that is there already is taken as it is,
+#                       as that of runs/runcpu.sh with 4,096, and then other numbers come out than those that the recipes state
+
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+
+series_begin() {  # check what was asked for, and prepare; $1: default name of the series
+    local pattern
+    SERIES="${SERIES:-$1$([ "$SCALE" = gpu ] || echo "_$SCALE")}"
+    NNODES="${NNODES:-1}" NODE_RANK="${NODE_RANK:-0}" MASTER_PORT="${MASTER_PORT:-29400}"
+    BASE="${NANOCHAT_BASE_DIR:-$HOME/.cache/nanochat}"
+    case "$SCALE" in
+        gpu)
+            DATASET=climbmix NPROC_PER_NODE="${NPROC_PER_NODE:-8}"
+            export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"  # ranks would otherwise fight for the cores
+            COMMON=(--eval-every=1000000 --save-every=500)  # evaluated before the first step and after the last
+            ;;
+        cpu)
+            DATASET=tinyworld NPROC_PER_NODE="${NPROC_PER_NODE:-1}"
+            # Learning rates for small batches and short runs, as in runs/runcpu.sh, which says why
+            COMMON=(--aspect-ratio=32 --head-dim=32 --max-seq-len=256 --device-batch-size=8 --total-batch-size=2048 --warmup-steps=20
+                --matrix-lr=0.16 --embedding-lr=2.4 --unembedding-lr=0.064 --scalar-lr=1 --weight-decay=0.1
+                --eval-every=1000000 --eval-tokens=65536 --save-every=50)
+            ;;
+        *) series_refuse "SCALE=$SCALE: it is gpu or cpu" ;;
+    esac
+    [[ "$SERIES" =~ ^[A-Za-z0-9][A-Za-z0-9_.-]*$ ]] || series_refuse "SERIES=$SERIES: take letters, digits, '_', '-' and '.'"
+    for pattern in NPROC_PER_NODE NNODES; do
+        [[ "${!pattern}" =~ ^[1-9][0-9]*$ ]] || series_refuse "$pattern=${!pattern}: it is a number from 1"
+    done
+    [[ "$NODE_RANK" =~ ^[0-9]+$ ]] && [ "$NODE_RANK" -lt "$NNODES" ] || series_refuse "NODE_RANK=$NODE_RANK: it is a number below NNODES=$NNODES"
+    if [ "$NNODES" -gt 1 ] && [ -z "${MASTER_ADDR:-}" ]; then series_refuse "NNODES=$NNODES needs MASTER_ADDR, the address where the nodes meet"; fi
+    COMMON+=(--dataset="$DATASET" --keep-last=1 --sample-every=-1 --resume=auto)
+    stopped=0 running="" failed=()
+    if [ "$NODE_RANK" = 0 ]; then series_prepare; else series_await; fi
+    trap 'stopped=130' INT  # Ctrl-C reaches the run as well
+    trap 'stopped=143; [ -z "$running" ] || kill -INT "$running" 2>/dev/null || true' TERM  # INT: the run may have heard TERM, and twice means abort
+}
+
+series_refuse() { echo "error: $1" >&2; exit 2; }
+
+series_check_list() {  # $1: name of the variable, $2: what its words look like, $3: an example
+    local word
+    [ -n "${!1// /}" ] || series_refuse "$1 is empty; for example $1=\"$3\""
+    for word in ${!1}; do
+        [[ "$word" =~ $2 ]] || series_refuse "$1 has $word; write it like $1=\"$3\""
+    done
+}
+
+series_prepare() {
+    if [ "$DATASET" = tinyworld ]; then
+        python -m nanochat.dataset --source tinyworld --megabytes "${MEGABYTES:-24}"
+        if [ ! -f "$BASE/tokenizer_tinyworld/tokenizer.json" ]; then
+            python -m scripts.tok_train --dataset tinyworld --vocab-size "${VOCAB_SIZE:-1024}"
+        fi
+    else
+        python -m nanochat.dataset -n "${SHARDS:-300}"
+        if [ ! -f "$BASE/tokenizer/tokenizer.json" ]; then
+            python -m scripts.tok_train --vocab-size 32768 --max-chars 2000000000
+        fi
+    fi
+    mkdir -p "$BASE/$SERIES"
+    touch "$BASE/$SERIES/.prepared"  # last: other nodes wait for it
+}
+
+series_await() {
+    while [ ! -f "$BASE/$SERIES/.prepared" ]; do
+        echo "waiting for node 0 to prepare text and tokenizer ($BASE/$SERIES/.prepared)"
+        sleep 10
+    done
+}
+
+series_train() {  # $1: model tag; then flags of scripts.base_train
+    local tag="$1" status=0 launch=(python) extra=()
+    shift
+    if python -m dev.scaling_analysis finished "$tag"; then
+        echo "$tag is finished"
+        return 0
+    fi
+    series_stop_if_asked "$tag"
+    if [ "$NNODES" -gt 1 ]; then  # the id: agents of one run do not meet those of the next
+        launch=(torchrun --nnodes="$NNODES" --nproc_per_node="$NPROC_PER_NODE" --rdzv_backend=c10d --rdzv_id="$tag"
+            --rdzv_endpoint="$MASTER_ADDR:$MASTER_PORT")
+    elif [ "$NPROC_PER_NODE" -gt 1 ]; then
+        launch=(torchrun --standalone --nproc_per_node="$NPROC_PER_NODE")
+    fi
+    local run=dummy
+    if [ -n "${WANDB_RUN:-}" ]; then run="$WANDB_RUN-$tag"; fi
+    read -ra extra <<<"${TRAIN_FLAGS:-}" || true
+    echo "--- $tag"
+    # In the background, since a shell hears of signals only while it waits; and open to Ctrl-C, which is shut off there
+    (trap - INT; exec "${launch[@]}" -m scripts.base_train -- --model-tag="$tag" --run="$run" \
+        "${COMMON[@]}" "$@" ${extra[@]+"${extra[@]}"}) &
+    running=$!
+    wait "$running" || status=$?
+    while kill -0 "$running" 2>/dev/null; do status=0; wait "$running" || status=$?; done  # a signal ends the waiting, not the run
+    running=""
+    series_stop_if_asked "$tag"
+    if [ "$status" != 0 ]; then
+        failed+=("$tag")
+        echo "error: $tag ended with status $status; the others are done all the same" >&2
+    fi
+}
+
+series_stop_if_asked() {  # $1: model tag
+    if [ "$stopped" = 0 ]; then return 0; fi
+    echo "stopped in $1; the same command goes on from there" >&2
+    exit "$stopped"
+}
+
+series_end() {  # results, table and plots; not zero if a run failed
+    local status=0
+    if [ "$NODE_RANK" = 0 ]; then
+        { python -m dev.scaling_analysis collect "$SERIES" && python -m dev.scaling_analysis fit "$SERIES"; } || status=$?
+    fi
+    if [ "${#failed[@]}" -gt 0 ]; then
+        echo "error: ${#failed[@]} failed: ${failed[*]}. What went wrong is said above; the same command tries these again" >&2
+        status=1
+    fi
+    exit "$status"
+}
