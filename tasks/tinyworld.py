@@ -336,14 +336,20 @@ def admits_not_knowing(conversation: dict, completion: str) -> bool:
     return bool(re.search(r"\b(do not|don't) know\b", completion.lower()))
 
 
+def _said(topic: str, split: str) -> list[str]:
+    """The ways to say something that a split has. The first, which is the usual one, is for training always: who greets the model should be greeted."""
+    usual, *others = topic.split("|")
+    return [usual] * (split == "train") + [text for text in others if _is_of(split, text)]
+
+
 def _small_talk(r: Dice, topic: tuple[str, tuple[str, ...]], split: str) -> list[str]:
     said, replies = topic
-    return [r.pick([text for text in said.split("|") if _is_of(split, text)]), r.pick(replies)]
+    return [r.pick(_said(said, split)), r.pick(replies)]
 
 
 def small_talk(r: Dice, split: str) -> dict:
     """One to three exchanges in training, one in the test, where the words of the person are new."""
-    topics = [topic for topic in talk.TALK if any(_is_of(split, text) for text in topic[0].split("|"))]
+    topics = [topic for topic in talk.TALK if _said(topic[0], split)]
     several = r.several(topics, r.between(1, 3) if split == "train" else 1)
     said = [text for topic in several for text in _small_talk(r, topic, split)]
     return chat(*said, replies=several[-1][1])
