@@ -79,6 +79,7 @@ IDENTITY = "identity_conversations.jsonl"  # in the base dir: who the model is
 SPELLING_VALIDATION = 1000
 MMLU_VALIDATION, GSM8K_VALIDATION = 5200, 420  # in the proportion in which they are trained on
 JSON_VALIDATION = 200
+MOST_TIMES = 1000  # each time takes its place in the order that is shuffled
 
 
 def identity_file() -> Path:
@@ -101,8 +102,8 @@ def parse_mixture(text: str, dataset: str | None, mmlu_epochs: int = 3, gsm8k_ep
     for piece in filter(None, map(str.strip, text.split(","))):
         asked, times = re.fullmatch(r"(.*?)(?:\*\s*(\d+))?", piece, re.DOTALL).groups()
         name, times = _checked_name(asked.strip(), piece, dataset), 1 if times is None else int(times)
-        if times < 1:
-            raise UserError(f"{piece!r} in the mixture: a whole number of times, at least 1; what is not wanted is not named")
+        if not 1 <= times <= MOST_TIMES:
+            raise UserError(f"{piece!r} in the mixture: a whole number of times, 1 to {MOST_TIMES:,}; what is not wanted is not named")
         some = default_mixture(dataset, mmlu_epochs, gsm8k_epochs) if name == "default" else [(name, 1)]
         mixture += [(one, often * times) for one, often in some]
     if not mixture:
@@ -116,7 +117,7 @@ def _checked_name(asked: str, piece: str, dataset: str | None) -> str:
     name = name.lower()
     if name == "json" and rest.strip():
         return f"json:{rest.strip()}"
-    if name in GENERATED and (not colon or re.fullmatch(r"0*[1-9]\d*", rest)):
+    if name in GENERATED and (not colon or re.fullmatch(r"0*[1-9]\d{0,8}", rest)):
         return f"{name}:{int(rest)}" if colon else _sized(name, dataset)
     if name in SOURCES and name not in GENERATED and not colon:
         return name

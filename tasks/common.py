@@ -5,7 +5,9 @@ message and hands what it says to `evaluate`; reinforcement learning hands it to
 `get_example`, and one of the two.
 """
 
+import contextlib
 import json
+import logging
 import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -186,11 +188,27 @@ def _hub_rows(source: Source) -> Sequence[dict]:
     try:
         from datasets import load_dataset  # most of a second to import, and all the hub's environment variables are read there
 
-        return load_dataset(source.repo, source.config, split=source.split)
+        with _quiet("huggingface_hub", "datasets"):  # each try of each request has its warning; we say it once
+            return load_dataset(source.repo, source.config, split=source.split)
     except Exception as error:  # datasets and what it stands on raise some twenty kinds, among them plain OSError and ValueError
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"the data set {source.name} could not be loaded from the hub: {reason}. Check the network, HF_ENDPOINT and HF_HUB_OFFLINE, "
-                        f"or give a local copy (path=FILE or FOLDER of parquet, json or jsonl), or leave out its task") from error  # fmt: skip
+        raise UserError(f"the data set {source.name} could not be loaded from the hub: {reason}. Check the network, HF_ENDPOINT and HF_HUB_OFFLINE; "
+                        f"without network, bring the cache of a machine that has it ($HF_HOME), and in Python its files (path=FILE or FOLDER of "
+                        f"parquet, json or jsonl); or leave out its task") from error  # fmt: skip
+
+
+@contextlib.contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """No warnings of these packages meanwhile."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _local_rows(source: Source, path: Path) -> Sequence[dict]:

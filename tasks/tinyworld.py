@@ -337,7 +337,7 @@ def admits_not_knowing(conversation: dict, completion: str) -> bool:
 
 
 def _said(topic: str, split: str) -> list[str]:
-    """The ways to say something that a split has. The first, which is the usual one, is for training always: who greets the model should be greeted."""
+    """The ways to say something that a split has. The first, the usual one, is always for training: who greets the model should be greeted."""
     usual, *others = topic.split("|")
     return [usual] * (split == "train") + [text for text in others if _is_of(split, text)]
 
