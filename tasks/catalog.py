@@ -103,7 +103,9 @@ def parse_mixture(text: str, dataset: str | None, mmlu_epochs: int = 3, gsm8k_ep
         asked, times = re.fullmatch(r"(.*?)(?:\*\s*(\d+))?", piece, re.DOTALL).groups()
         name, times = _checked_name(asked.strip(), piece, dataset), 1 if times is None else int(times)
         if not 1 <= times <= MOST_TIMES:
-            raise UserError(f"{piece!r} in the mixture: a whole number of times, 1 to {MOST_TIMES:,}; what is not wanted is not named")
+            raise UserError(
+                f"{piece!r} in the mixture: a whole number of times, at least 1 and at most {MOST_TIMES:,}; what is not wanted is not named"
+            )
         some = default_mixture(dataset, mmlu_epochs, gsm8k_epochs) if name == "default" else [(name, 1)]
         mixture += [(one, often * times) for one, often in some]
     if not mixture:

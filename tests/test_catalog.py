@@ -133,7 +133,16 @@ def test_what_is_no_mixture(text):
     assert repr(text.split(",")[-1].strip()) in str(error.value) and all(name in str(error.value) for name in catalog.SOURCES)
 
 
-@pytest.mark.parametrize(("text", "says"), [("", "the mixture is empty"), (" , ", "the mixture is empty"), ("mmlu*0", "'mmlu\\*0' .* at least 1")])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "the mixture is empty"),
+        (" , ", "the mixture is empty"),
+        ("mmlu*0", "'mmlu\\*0' .* at least 1"),
+        ("json:x.jsonl*1001", "at most 1,000"),
+        ("tinyworld:1234567890", "is not known"),
+    ],
+)
 def test_nothing_to_train_on(text, says):
     with pytest.raises(UserError, match=says):
         parse_mixture(text, "tinyworld", 3, 4)
