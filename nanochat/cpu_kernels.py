@@ -99,8 +99,7 @@ def attention_usable(dtype: torch.dtype) -> bool:
     return dtype == torch.bfloat16 and library("attention") is not None and bool(library("attention").attention_usable())
 
 
-@torch.library.custom_op("nanochat::cpu_attention", mutates_args=())
-def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int) -> tuple[torch.Tensor, torch.Tensor]:
+def attention_forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int) -> tuple[torch.Tensor, torch.Tensor]:
     """q (B, T, H, D), k and v (B, T, K, D) -> output, and 1/Σe^score (B, H, T) for backward."""
     q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
     B, T, H, D = q.shape
@@ -108,6 +107,12 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int) ->
     y, inverse_sums = torch.empty_like(q), q.new_empty(B, H, T, dtype=torch.float32)
     _call(library("attention").attention_forward, q, k, v, y, inverse_sums, B, T, H, k.size(2), D, window)
     return y, inverse_sums
+
+
+@torch.library.custom_op("nanochat::cpu_attention", mutates_args=())
+def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """attention_forward as an operator, which autograd and the compiler know."""
+    return attention_forward(q, k, v, window)
 
 
 @torch.library.custom_op("nanochat::cpu_attention_backward", mutates_args=())

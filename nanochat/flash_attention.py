@@ -42,7 +42,9 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, ke
 
         return flash_attn_interface.flash_attn_func(q, k, v, causal=True, window_size=(window, 0))
     if kernel == "cpu":
-        return cpu_kernels.attention(q, k, v, window)[0]
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return cpu_kernels.attention(q, k, v, window)[0]
+        return cpu_kernels.attention_forward(q, k, v, window)[0]  # the first call of an operator imports the compiler, which takes a second
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
     if kernel == "flex" and window < T - 1 and torch.compiler.is_compiling():  # uncompiled it would make all T x T scores
         y = _flex(q, k, v, window)

@@ -38,8 +38,15 @@ class Linear(nn.Linear):
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, bias=False)
 
+    def reset_parameters(self) -> None:
+        """init_weights does it. What torch does here would, on the meta device, import its compiler."""
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.product(x, self.weight.to(x.dtype))
+
+
+class Embedding(nn.Embedding):
+    reset_parameters = Linear.reset_parameters
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -119,13 +126,13 @@ class GPT(nn.Module):
         self.windows = window_sizes(config.window_pattern, config.n_layer, config.sequence_len)
         self.padded_vocab_size = padded_vocab(config.vocab_size)  # logits are cropped back
         self.transformer = nn.ModuleDict({
-            "wte": nn.Embedding(self.padded_vocab_size, config.n_embd),
+            "wte": Embedding(self.padded_vocab_size, config.n_embd),
             "h": nn.ModuleList(Block(config, i) for i in range(config.n_layer)),
         })  # fmt: skip
         self.lm_head = Linear(config.n_embd, self.padded_vocab_size)
         kv_width = config.n_kv_head * (config.n_embd // config.n_head)
         with_ve = [i for i in range(config.n_layer) if has_value_embedding(i, config.n_layer)]
-        self.value_embeds = nn.ModuleDict({str(i): nn.Embedding(self.padded_vocab_size, kv_width) for i in with_ve})
+        self.value_embeds = nn.ModuleDict({str(i): Embedding(self.padded_vocab_size, kv_width) for i in with_ve})
         self.resid_lambdas = nn.Parameter(torch.empty(config.n_layer))
         self.x0_lambdas = nn.Parameter(torch.empty(config.n_layer))
         self.smear_gate = Linear(SMEAR_CHANNELS, 1)

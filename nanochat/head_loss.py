@@ -69,7 +69,7 @@ class _HeadLosses(torch.autograd.Function):
         return dx, dw, None, None
 
 
-@torch.compiler.disable
+@torch._disable_dynamo  # torch.compiler.disable would import the compiler here and now, which takes as long as all the rest of torch
 @torch.no_grad
 def losses_and_gradients(
     x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor | None, vocab: int

@@ -4,6 +4,7 @@ import codecs
 import gc
 import os
 import random
+import subprocess
 import sys
 import threading
 import time
@@ -766,3 +767,22 @@ def test_owners_take_turns(model, tokenizer):
         stream.cancel()
     engine.step()
     assert not engine.busy
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_answering_imports_no_compiler(small_world, dtype):
+    """torch's compiler is a third of the time that a chat takes to start."""
+    code = """
+import sys
+from nanochat.engine import InferenceEngine
+from nanochat.gpt import GPTConfig, new_model
+from nanochat.tokenizer import get_tokenizer
+tokenizer = get_tokenizer("tinyworld")
+model = new_model(GPTConfig(64, tokenizer.get_vocab_size(), 2, 2, 2, 64), "cpu").eval()
+print(len(InferenceEngine(model, tokenizer).generate("The capital", max_new_tokens=4)))
+assert "torch._dynamo" not in sys.modules
+"""
+    environment = {**os.environ, "NANOCHAT_DTYPE": dtype, "NANOCHAT_BASE_DIR": str(small_world)}
+    result = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 0
