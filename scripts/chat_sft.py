@@ -285,7 +285,7 @@ def main(args: argparse.Namespace) -> int:
         resuming.set_aside_later(directory, resume_step)
     log = TrainLog(directory, compute.rank != 0, args.run, run_config("chat_sft", vars(args), {**chosen, "dataset": dataset}, compute), progress.step)
     smooth = SmoothLoss(total=progress.smooth_total, steps=progress.step)
-    stop, stopping, saved_step, this_session = StopSignal(), 0, resume_step, 0
+    stop, stopping, saved_step, this_session, learned = StopSignal(), 0, resume_step, 0, 0
     first_step_seconds = steady_seconds = 0.0
     results: dict[str, float] = {}
 
@@ -346,6 +346,7 @@ def main(args: argparse.Namespace) -> int:
         micro = [next(batches) for _ in range(micro_batches)]
         counts = torch.stack([(y >= 0).sum() for _, y, _ in micro]).tolist()
         targets = total(sum(counts), compute)
+        learned += targets
         for (x, y, _), count in zip(micro, counts, strict=True):
             if count == 0:  # a cut conversation, nothing of which the assistant says
                 continue
@@ -397,6 +398,8 @@ def main(args: argparse.Namespace) -> int:
     if lock is not None:
         lock.close()
     compute_cleanup()
+    if this_session and not learned:
+        raise UserError(f"nothing was learned: in rows of {T} tokens no conversation gets as far as an answer; a larger --max-seq-len is needed")
     return 0 if finished else 128 + stopping
 
 
