@@ -76,6 +76,13 @@ def settings_of(task: Task, args: argparse.Namespace) -> dict:
     return {name: getattr(args, name) for name in ("max_problems", "temperature", "max_new_tokens", "num_samples", "top_k")}
 
 
+def covers_more(before: dict | None, numbers: dict) -> bool:
+    """An earlier result with more questions and otherwise the same settings."""
+    if before is None or before.get("items", 0) <= numbers["items"]:
+        return False
+    return {**before.get("settings", {}), "max_problems": None} == {**numbers["settings"], "max_problems": None}
+
+
 # --- results ---------------------------------------------------------------------------------------------------------
 
 
@@ -180,6 +187,9 @@ def main(args: argparse.Namespace) -> None:
         numbers = {"accuracy": result.accuracy, "centered": centered(result.accuracy, baseline(task_name)), "items": result.items,
                    "seconds": result.seconds, "pass_at": result.pass_at, "settings": settings_of(task, args)}  # fmt: skip
         print_task(task_name, result, numbers)
+        if covers_more(found.get(task_name), numbers):
+            print0(f"note: not saved, since {folder / name}.json has a result of {found[task_name]['items']} items")
+            continue
         found[task_name] = numbers
         if compute.rank == 0:  # after each task: what was found out stays if the rest is interrupted
             items = [item_of(task[i], answers) for i, answers in enumerate(result.answers)]

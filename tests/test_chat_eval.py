@@ -30,7 +30,7 @@ from nanochat.chat_eval import (
 from nanochat.checkpoint_manager import CheckpointManager
 from nanochat.engine import Engine
 from nanochat.gpt import GPT, GPTConfig, new_model
-from scripts.chat_eval import earlier_tasks, item_of, summarize, tell_chatcore
+from scripts.chat_eval import covers_more, earlier_tasks, item_of, summarize, tell_chatcore
 from tasks.catalog import baseline, default_evaluations
 from tasks.common import CategoricalTask, chat, render_mc, text_of
 from tasks.tinyworld import TinyWorld
@@ -320,6 +320,13 @@ def test_earlier_results(tmp_path, capsys):
         assert earlier_tasks(summary, checkpoint) == {} and "cannot be read" in capsys.readouterr().out
 
 
+def test_a_quick_look_does_not_replace_the_whole():
+    whole = {"items": 400, "settings": {"max_problems": -1, "temperature": 0}}
+    assert covers_more(whole, {"items": 5, "settings": {"max_problems": 5, "temperature": 0}})
+    assert not covers_more(whole, {"items": 5, "settings": {"max_problems": 5, "temperature": 1}})
+    assert not covers_more(whole, whole) and not covers_more(None, whole) and not covers_more({"accuracy": 0.5}, whole)
+
+
 def test_items_for_the_eye():
     answers = [Answer("x", True, "stop"), Answer("", False, "length")]
     item = item_of(chat("What is 2*3?", lesson(0)["messages"][1]["content"]), answers)
@@ -369,6 +376,9 @@ def test_all_default_tasks(run_module, world):
     again = results(world)
     assert again["tasks"]["TinyWorld-Calculator"]["accuracy"] == 0.5 and again["tasks"]["TinyWorld-Talk"] == found["tasks"]["TinyWorld-Talk"]
     assert again["chatcore"] == pytest.approx(found["chatcore"] + (0.5 - 2 / 3) / 9)
+
+    run = run_module("scripts.chat_eval", "-i", "sft", "-a", "TinyWorld-Calculator", "-x", "1", base=world)
+    assert run.returncode == 0 and "note: not saved, since" in run.stdout and results(world) == again, run.stderr
 
 
 def test_two_ranks_find_what_one_finds(run_module, world, tmp_path):
