@@ -430,14 +430,13 @@ def build_model(config: "GPTConfig", state: dict, device: "torch.device | str", 
     """A model with these weights, each in the dtype that the device wants. The state may be mapped from a file: it is copied once."""
     import torch
 
-    from nanochat.gpt import GPT
+    from nanochat.gpt import GPT, new_model
 
-    with torch.device("meta"):
-        model = GPT(config)
-    state = _fitting(state, model.state_dict(), where)
-    model.to_empty(device=device)
+    with torch.device("meta"):  # where it takes no room
+        wanted = GPT(config).state_dict()
+    state = _fitting(state, wanted, where)
     with _no_random_init():
-        model.init_weights()  # buffers, dtypes, kernel
+        model = new_model(config, device)
     model.load_state_dict(state, strict=True)
     return model
 

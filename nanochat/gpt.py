@@ -39,7 +39,7 @@ class Linear(nn.Linear):
         super().__init__(inputs, outputs, bias=False)
 
     def reset_parameters(self) -> None:
-        """init_weights does it. What torch does here would, on the meta device, import its compiler."""
+        """Nothing yet: init_weights does it."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.product(x, self.weight.to(x.dtype))
@@ -109,10 +109,9 @@ class Block(nn.Module):
 
 
 def new_model(config: GPTConfig, device: torch.device | str) -> "GPT":
-    """A model before its first step. Built on the meta device, where it costs nothing, and filled where it is to stay."""
-    with torch.device("meta"):
+    """A model before its first step."""
+    with torch.device(device):
         model = GPT(config)
-    model.to_empty(device=device)
     model.init_weights()
     return model
 
