@@ -361,7 +361,7 @@ def is_a_reply(conversation: dict, completion: str) -> bool:
 
 # --- the task --------------------------------------------------------------------------------------------------------
 
-MIX = (("facts", 20), ("choice", 9), ("problems", 6), ("spelling", 3), ("unknown", 2), ("talk", 4), ("calculator", 1))  # of kind "all"
+MIX = (("facts", 23), ("choice", 9), ("problems", 3), ("spelling", 3), ("unknown", 2), ("talk", 4), ("calculator", 1))  # of kind "all"
 MAKERS: dict[str, Callable[[Dice, str], dict]] = {  # what is made up anew for each index, in either split
     "choice": choice, "problems": problem, "unknown": unknown, "talk": small_talk, "calculator": calculation,
 }  # fmt: skip

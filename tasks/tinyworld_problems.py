@@ -16,7 +16,7 @@ from tasks.common import calculator_parts, chat
 
 CHAINS_HELD_OUT_ONE_IN = 5
 NUMBERS_HELD_OUT_ONE_IN = 8
-TWO_PERSONS = 0.15  # of the problems: a dial of difficulty
+TWO_PERSONS = 0.05  # of the problems: a dial of difficulty
 EVENTS = ((1, 2, 3, 4, 4, 5), (2, 2, 3, 3))  # how many happen to one person, or to two, by weight: another one
 LARGEST = 400  # of the results
 MOST_STEPS = 6  # more would not fit into the short rows that small models are trained on

@@ -116,7 +116,7 @@ def test_all_kinds_are_in_the_mix(train):
     assert set(kinds) == set(TRAINS) - {"all", "practice"}
     assert min(kinds.count(kind) for kind in set(kinds)) > 0.02 * TRAIN
     turns = [len(conversation["messages"]) // 2 for conversation in train]
-    assert turns.count(1) > 0.4 * TRAIN and sum(n > 1 for n in turns) > 0.2 * TRAIN
+    assert turns.count(1) > 0.3 * TRAIN and sum(n > 1 for n in turns) > 0.3 * TRAIN
     assert len({str(conversation["messages"]) for conversation in train}) > 0.95 * TRAIN
 
 
@@ -231,7 +231,7 @@ NUMBER = re.compile(r"\d+")
 def test_problems_are_computed_rightly(train, tests):
     """Each step is what the calculator says of it, goes on with what came before or with numbers of the story, and the last is the answer."""
     problems = [c for c in train if c["kind"] == "problems"] + tests["problems"]
-    assert len(problems) > 1000
+    assert len(problems) > 600
     for conversation in problems:
         question, parts = (message["content"] for message in conversation["messages"])
         known = set(NUMBER.findall(question))
@@ -260,7 +260,7 @@ ANSWERS = {"how_many": lambda a, b, n: a, "together": lambda a, b, n: a + b, "sh
 def test_stories_add_up():
     """The same from the other side: the numbers that are told are taken through the chain of events by arithmetic of its own."""
     persons = Counter()
-    for i in range(1000):
+    for i in range(4000):
         s, steps, answer = told(Dice(f"story {i}"))
         assert all(re.search(rf"\b{n}\b", " ".join(s.told)) for n in s.numbers)
         numbers, counts = list(s.numbers), [0, 0]
