@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 if TYPE_CHECKING:
     import torch
@@ -33,24 +33,39 @@ class UserError(ValueError):
 
 @contextlib.contextmanager
 def friendly_errors() -> Iterator[None]:
-    """Around a script's main: a UserError becomes one message and exit code 1, Ctrl-C exit code 130."""
+    """Around a script's main: a UserError becomes one message and exit code 1, Ctrl-C exit code 130. What the user has to mend is also written into
+    $NANOCHAT_REFUSAL, if a recipe wants to know whether it is any use to try again: torchrun does not hand exit codes on."""
     for stream in (sys.stdout, sys.stderr):  # a name or a token that the terminal cannot show must not end a run
         stream.reconfigure(errors="backslashreplace")
     try:
         dtype_override()  # misspelt, it should end the first stage of a recipe and not the third
         yield
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(1)
+        _refuse(str(error))
     except OSError as error:
         if error.errno not in OF_THE_DISK and not str(error.filename).startswith(str(get_base_dir())):
             raise
         where = f" at {error.filename}" if error.filename else ""
-        print(f"error: {error.strerror}{where}: make room or set NANOCHAT_BASE_DIR to a folder that can be written", file=sys.stderr, flush=True)
-        sys.exit(1)
+        _refuse(f"{error.strerror}{where}: make room or set NANOCHAT_BASE_DIR to a folder that can be written")
+    except SystemExit as stop:
+        if stop.code == 2:  # argparse, which has said what is wrong
+            _note_refusal("wrong flags")
+        raise
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         sys.exit(130)
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    _note_refusal(message)
+    sys.exit(1)
+
+
+def _note_refusal(message: str) -> None:
+    if path := os.environ.get("NANOCHAT_REFUSAL"):
+        with contextlib.suppress(OSError):  # the disk may be what is wrong
+            write_text(Path(path), message + "\n")
 
 
 def print0(*args, **kwargs) -> None:
@@ -162,7 +177,8 @@ def rows_or_auto(text: str) -> int | str:
 
 class StopSignal:
     """Ctrl-C or SIGTERM asks a training loop to stop after the step and save; `number` is the signal that came, 0 if none did. The same signal a
-    second time acts as if nobody listened. (torchrun sends SIGTERM to its ranks when it gets Ctrl-C, which they get as well.)"""
+    second time acts as if nobody listened; but not under torchrun: it hands on what it gets, a batch system sends that to all processes besides, and
+    whoever does not end in time is killed by torchrun."""
 
     def __init__(self):
         self.number = 0
@@ -170,9 +186,26 @@ class StopSignal:
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame) -> None:
-        self.number = self.number or number
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        os.write(2, b"\nstopping after this step; the same signal again aborts\n")  # print might be in the middle of a line
+        first, self.number = not self.number, self.number or number
+        if not under_torchrun():
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            os.write(2, b"\nstopping after this step; the same signal again aborts\n")  # print might be in the middle of a line
+        elif first:
+            os.write(2, b"\nstopping after this step\n")
+
+
+def under_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def _end_with_torchrun() -> None:
+    """Have Linux send us SIGTERM when torchrun dies. A torchrun that is killed cannot end its ranks; they would keep on training beside those that
+    the next one starts. As it is, all of them save and end, and nothing is lost."""
+    import ctypes
+
+    set_parent_death_signal = 1  # name of prctl.h
+    with contextlib.suppress(OSError, AttributeError):  # no Linux
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 # --- compute ---------------------------------------------------------------------------------------------------------
@@ -206,6 +239,8 @@ def compute_init(device_type: str = "", seed: int = 42) -> Compute:
 
     device = torch.device(device_type, local_rank) if device_type == "cuda" else torch.device(device_type)
     dtype_override()
+    if ddp and under_torchrun():
+        _end_with_torchrun()
     torch.manual_seed(seed)
     if device_type == "cuda":
         torch.cuda.set_device(device)

@@ -3,12 +3,15 @@
 import fcntl
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import TextIO
 
-from nanochat.checkpoint_manager import STEP_FILE, check_step, complete_steps, find_last_step, meta_file, read_meta, tag_flag
+from nanochat.checkpoint_manager import STEP_FILE, check_step, complete_steps, find_last_step, find_problem, meta_file, read_meta, tag_flag
 from nanochat.common import Compute, UserError, print0, write_text
 from nanochat.train_log import SUMMARY_NAME
+
+SHARED_SECONDS = 120  # network file systems show new files after up to a minute, and give a vanished node's locks back after one and a half
 
 
 def step_to_resume(directory: Path, resume: bool, from_step: int, overwrite: bool) -> int | None:
@@ -24,6 +27,25 @@ def step_to_resume(directory: Path, resume: bool, from_step: int, overwrite: boo
     state = "a finished run" if is_finished(directory, steps[-1]) else f"a run that got to step {steps[-1]}"
     raise UserError(f"{directory} already holds {state}: go on with it (--resume auto), delete it (--overwrite), "
                     f"or choose another folder ({tag_flag(directory)} NAME)")  # fmt: skip
+
+
+def step_of_all_ranks(directory: Path, step: int | None, compute: Compute) -> int | None:
+    """The step that all ranks go on from: the last one that any of them sees. What one node writes to a file system that they share, another may see
+    some seconds later; on their own they would go on from different steps. So they wait until they see it."""
+    if not compute.ddp:
+        return step
+    import torch
+    import torch.distributed as dist
+
+    newest = torch.tensor(-1 if step is None else step, device=compute.device)
+    dist.all_reduce(newest, dist.ReduceOp.MAX)
+    if newest < 0:
+        return None
+    deadline = time.monotonic() + SHARED_SECONDS
+    while find_problem(directory, int(newest)) and time.monotonic() < deadline:
+        time.sleep(1)
+    check_step(directory, int(newest))
+    return int(newest)
 
 
 def read_run(directory: Path, step: int) -> dict:
@@ -45,17 +67,30 @@ def is_finished(directory: Path, step: int) -> bool:
     return bool(summary.get("finished")) and summary.get("steps") == step
 
 
-def lock_run(directory: Path) -> TextIO:
+def lock_run(directory: Path, patience: float = 0) -> TextIO:
     """Two runs must not write into one folder. The lock lasts as long as the file that is returned is open, and ends with its process.
-    Its file stands beside the folder, which may be deleted and made anew."""
+    Its file stands beside the folder, which may be deleted and made anew. Whoever goes on after a crash has patience, in seconds: what is left of the
+    run before may still be ending, and the lock of a node that vanished lasts until the file server has noticed."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     file = open(directory.parent / f".{directory.name}.lock", "w", encoding="utf-8")  # noqa: SIM115
+    locked, deadline = _try_lock(file), time.monotonic() + patience
+    if not locked and patience:
+        print0(f"another run is writing into {directory}; waiting up to {patience:.0f} seconds for it to end")
+    while not locked and time.monotonic() < deadline:
+        time.sleep(0.5)
+        locked = _try_lock(file)
+    if not locked:
+        file.close()
+        raise UserError(f"another run is writing into {directory}: wait for it, or choose another folder ({tag_flag(directory)} NAME)")
+    return file
+
+
+def _try_lock(file: TextIO) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        file.close()
-        raise UserError(f"another run is writing into {directory}: wait for it, or choose another folder ({tag_flag(directory)} NAME)") from None
-    return file
+        return False
+    return True
 
 
 def set_aside_later(directory: Path, step: int) -> None:

@@ -5,7 +5,8 @@
     python -m scripts.base_train --depth 24 --dry-run 8xH100          # the whole plan, and what it would cost
 
 Checkpoints and the records of the run (dev/RECORDS.md) go to $NANOCHAT_BASE_DIR/base_checkpoints/<model tag>.
-Ctrl-C or SIGTERM finishes the step, saves, and exits with 130 or 143 (torchrun itself then exits with 1); the same signal again aborts.
+Ctrl-C or SIGTERM finishes the step, saves, and exits with 130 or 143; the same signal again aborts. (Under torchrun, which then exits with 1, it
+does not: torchrun hands signals on that a batch system has sent already.)
 `--resume auto` goes on from there.
 """
 
@@ -304,11 +305,13 @@ def main(args: argparse.Namespace) -> int:
     if args.init_from and tag == source_tag:
         raise UserError(f"--init-from {args.init_from}: the new run would write into the folder of that model; give it another (--model-tag NAME)")
     resume_step = resuming.step_to_resume(directory, args.resume == "auto", args.resume_from_step, args.overwrite)
+    resume_step = resuming.step_of_all_ranks(directory, resume_step, compute)
     if resume_step is not None:
         meta = resuming.read_run(directory, resume_step)
         if args.window_pattern == "auto":  # what was chosen on one machine holds on another
             plan = make_run_plan(args, vocab_size, meta["model_config"]["window_pattern"], inherited)
-        if resume_step > plan.num_iterations or (resume_step == plan.num_iterations and resuming.is_finished(directory, resume_step)):
+        at_the_end = resume_step == plan.num_iterations and smallest(resuming.is_finished(directory, resume_step), compute)
+        if resume_step > plan.num_iterations or at_the_end:
             print0(f"{directory} is finished: step {resume_step} of {plan.num_iterations}")
             compute_cleanup()
             return 0
@@ -322,7 +325,7 @@ def main(args: argparse.Namespace) -> int:
     for split in ("train", "val"):
         pretrain_batches(tokenizer, args.dataset, 1, T, split, compute, prefetch=False)  # looks at the data and returns
     bundle = find_bundle(args, compute)
-    lock = resuming.lock_run(directory) if compute.rank == 0 else None
+    lock = resuming.lock_run(directory, resuming.SHARED_SECONDS if compute.ddp and args.resume else 0) if compute.rank == 0 else None
     print0(plan.describe())
 
     # The model and where it stands
