@@ -157,9 +157,11 @@ def read_group(file: pq.ParquetFile, group: int, path: Path) -> list[str]:
         raise UserError(f"{path} is damaged in row group {group} ({error}): delete it and make or download the data set again") from error
 
 
-def parquets_iter_batched(split: str, name: str = DEFAULT_DATASET, start: int = 0, step: int = 1) -> Iterator[list[str]]:
+def parquets_iter_batched(
+    split: str, name: str = DEFAULT_DATASET, start: int = 0, step: int = 1, max_shards: int | None = None
+) -> Iterator[list[str]]:
     """The documents of a split, a row group at a time, once through and in order; start and step deal row groups to ranks."""
-    for path in open_dataset(name).shards(split):
+    for path in open_dataset(name).shards(split)[:max_shards]:
         file = open_shard(path)
         for group in range(start, file.num_row_groups, step):
             yield read_group(file, group, path)

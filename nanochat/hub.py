@@ -51,8 +51,10 @@ def hub_file(repo: str, name: str, directory: Path, repo_type: str = "dataset", 
 
 
 def finish_downloads(directory: Path) -> None:
-    """Remove what downloads leave behind when all of them have succeeded."""
-    shutil.rmtree(directory / ".incoming", ignore_errors=True)
+    """Remove what downloads leave behind when all of them have succeeded; but not what has come of files that somebody else wanted."""
+    incoming = directory / ".incoming"
+    if all((directory / part.name.rsplit(".", 2)[0]).exists() for part in incoming.glob("*.part")):
+        shutil.rmtree(incoming, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -163,12 +163,12 @@ is_finished() {  # $1: the status of torchrun. If that is not 0 the end must be 
 rest() {
     local launch=(python)
     if [ "$NPROC_PER_NODE" -gt 1 ]; then launch=(torchrun --standalone --nproc_per_node="$NPROC_PER_NODE"); fi
-    stage "${launch[@]}" -m scripts.base_eval -- --model-tag="$MODEL_TAG" "${EVAL_FLAGS[@]}"
+    stage "${launch[@]}" -m scripts.base_eval -- --model-tag="$MODEL_TAG" --resume=auto "${EVAL_FLAGS[@]}"
     if [ "$DATASET" != tinyworld ] && [ ! -f "$BASE/identity_conversations.jsonl" ]; then
         stage python -m dev.gen_synthetic_data --endpoint ""
     fi
     stage "${launch[@]}" -m scripts.chat_sft -- --model-tag="$MODEL_TAG" --run="${WANDB_RUN:-dummy}" --save-every=500 --keep-last=2 --resume=auto
-    stage "${launch[@]}" -m scripts.chat_eval -- -i sft -g "$MODEL_TAG"
+    stage "${launch[@]}" -m scripts.chat_eval -- -i sft -g "$MODEL_TAG" --resume=auto
     stage python -m nanochat.report generate --model-tag "$MODEL_TAG"
 }
 

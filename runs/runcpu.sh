@@ -5,7 +5,7 @@
 #
 # Hardware: 2 CPU cores with AVX512-BF16. Time: 17 minutes 37 seconds from a bare clone (2026-11-21, Zen 4 EPYC): 6 minutes 40 seconds of
 # pretraining, 5 of SFT, 2 and a half of RL. Stages: set-up, corpus, tokenizer, pretraining, SFT, RL, an evaluation after each; report.
-# Interrupted or run again, it goes on where it was; evaluations are made again.
+# Interrupted or run again, it goes on where it was.
 # What to expect (that run): the base model ends at 0.165 bits per byte and gets a CORE of 0.65 on the embedded questions. After SFT: facts 95 %, in ways
 # of asking that it has never seen 98 %, multiple choice 96 %, word problems 75 %, SpellingBee 88 %. After RL word problems, sampled, 77 % instead of 61 %.
 #   MEGABYTES=24      how much text to generate
@@ -44,21 +44,21 @@ python -m scripts.base_train --dataset tinyworld --depth 6 --aspect-ratio 32 --h
     --model-tag "$TAG" --resume auto
 
 # CORE on the embedded world's questions, bits per byte, samples: a table in base_eval/
-python -m scripts.base_eval --model-tag "$TAG" --split-tokens 65536
+python -m scripts.base_eval --model-tag "$TAG" --split-tokens 65536 --resume auto
 
 # An assistant: facts, multiple choice, word problems with the calculator, spelling, small talk; and how well it does on what it has not seen
 python -m scripts.chat_sft --model-tag "$TAG" --num-iterations "$SFT_STEPS" --total-batch-size 8192 \
     --eval-every 200 --eval-tokens 65536 --chatcore-every -1 --save-every 200 --keep-last 1 --resume auto
-python -m scripts.chat_eval -i sft -g "$TAG" -m 160 -x "$EVAL_ITEMS"
+python -m scripts.chat_eval -i sft -g "$TAG" -m 160 -x "$EVAL_ITEMS" --resume auto
 
 # Reinforcement learning on word problems: the answers that are right become likelier. So few steps want large ones; but AdamW's are as large where
 # there is nothing but noise, and embeddings and head would suffer. What is compared before and after is sampled, as RL does it: 4 answers to each
 python -m scripts.chat_rl --task tinyworld --model-tag "$TAG" --num-iterations "$RL_STEPS" \
     --init-lr-frac 0.3 --embedding-lr 0.24 --unembedding-lr 0.0064 --examples-per-step 32 --num-samples 8 --device-batch-size 32 \
     --max-new-tokens 160 --eval-every -1 --save-every 20 --keep-last 1 --resume auto
-python -m scripts.chat_eval -i rl -g "$TAG" -m 160 -x "$EVAL_ITEMS"
+python -m scripts.chat_eval -i rl -g "$TAG" -m 160 -x "$EVAL_ITEMS" --resume auto
 for source in sft rl; do
-    python -m scripts.chat_eval -i "$source" -g "$TAG" -m 160 -x "$EVAL_ITEMS" -a TinyWorld-Problems -t 1 -n 4
+    python -m scripts.chat_eval -i "$source" -g "$TAG" -m 160 -x "$EVAL_ITEMS" -a TinyWorld-Problems -t 1 -n 4 --resume auto
 done
 
 # All of it in one page, report.md here and in the base dir: settings, results, time, plots

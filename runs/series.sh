@@ -19,6 +19,7 @@
 
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+source runs/stages.sh
 
 series_begin() {  # check what was asked for, and prepare; $1: default name of the series
     local pattern
@@ -47,10 +48,9 @@ series_begin() {  # check what was asked for, and prepare; $1: default name of t
     [[ "$NODE_RANK" =~ ^[0-9]+$ ]] && [ "$NODE_RANK" -lt "$NNODES" ] || series_refuse "NODE_RANK=$NODE_RANK: it is a number below NNODES=$NNODES"
     if [ "$NNODES" -gt 1 ] && [ -z "${MASTER_ADDR:-}" ]; then series_refuse "NNODES=$NNODES needs MASTER_ADDR, the address where the nodes meet"; fi
     COMMON+=(--dataset="$DATASET" --keep-last=1 --sample-every=-1 --resume=auto)
-    stopped=0 running="" failed=()
+    failed=()
     if [ "$NODE_RANK" = 0 ]; then series_prepare; else series_await; fi
-    trap 'stopped=130' INT  # Ctrl-C reaches the run as well
-    trap 'stopped=143; [ -z "$running" ] || kill -INT "$running" 2>/dev/null || true' TERM  # INT: the run may have heard TERM, and twice means abort
+    stages_listen
 }
 
 series_refuse() { echo "error: $1" >&2; exit 2; }
@@ -93,7 +93,7 @@ series_train() {  # $1: model tag; then flags of scripts.base_train
         echo "$tag is finished"
         return 0
     fi
-    series_stop_if_asked "$tag"
+    stages_stop_if_asked "$tag"
     if [ "$NNODES" -gt 1 ]; then  # the id: agents of one run do not meet those of the next
         launch=(torchrun --nnodes="$NNODES" --nproc_per_node="$NPROC_PER_NODE" --rdzv_backend=c10d --rdzv_id="$tag"
             --rdzv_endpoint="$MASTER_ADDR:$MASTER_PORT")
@@ -104,24 +104,12 @@ series_train() {  # $1: model tag; then flags of scripts.base_train
     if [ -n "${WANDB_RUN:-}" ]; then run="$WANDB_RUN-$tag"; fi
     read -ra extra <<<"${TRAIN_FLAGS:-}" || true
     echo "--- $tag"
-    # In the background, since a shell hears of signals only while it waits; and open to Ctrl-C, which is shut off there
-    (trap - INT; exec "${launch[@]}" -m scripts.base_train -- --model-tag="$tag" --run="$run" \
-        "${COMMON[@]}" "$@" ${extra[@]+"${extra[@]}"}) &
-    running=$!
-    wait "$running" || status=$?
-    while kill -0 "$running" 2>/dev/null; do status=0; wait "$running" || status=$?; done  # a signal ends the waiting, not the run
-    running=""
-    series_stop_if_asked "$tag"
+    stages_run "${launch[@]}" -m scripts.base_train -- --model-tag="$tag" --run="$run" "${COMMON[@]}" "$@" ${extra[@]+"${extra[@]}"} || status=$?
+    stages_stop_if_asked "$tag"
     if [ "$status" != 0 ]; then
         failed+=("$tag")
         echo "error: $tag ended with status $status; the others are done all the same" >&2
     fi
-}
-
-series_stop_if_asked() {  # $1: model tag
-    if [ "$stopped" = 0 ]; then return 0; fi
-    echo "stopped in $1; the same command goes on from there" >&2
-    exit "$stopped"
 }
 
 series_end() {  # results, table and plots; not zero if a run failed

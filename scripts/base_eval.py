@@ -15,6 +15,7 @@ from pathlib import Path
 from nanochat.common import DEFAULT_DATASET, ArgumentParser, Compute, UserError, friendly_errors, get_base_dir, print0, write_text
 
 MODES = ("core", "bpb", "sample")
+RESULT = {"core": "core_metric", "bpb": "val_bpb", "sample": "samples"}  # the key that each of them leaves
 UNCONDITIONED, UNCONDITIONED_TOKENS = 8, 128
 MOST_LOGITS = 1 << 29  # of a Hugging Face model at a time: it computes them for all positions, which is 2 GiB in float32
 
@@ -31,6 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--device-batch-size", type=int, default=32, help="rows at a time on one device")
     parser.add_argument("--split-tokens", type=int, default=40 * 524288, help="tokens of each split for bits per byte")
     parser.add_argument("--device-type", default="", choices=["", "cuda", "cpu", "mps"], help="empty: the best there is")
+    parser.add_argument("--resume", default=None, choices=["auto"], help="auto: nothing is done again that is known of this checkpoint already")
     args = parser.parse_args()
     args.eval = [mode.strip() for mode in args.eval.split(",") if mode.strip()]
     if unknown := [mode for mode in args.eval if mode not in MODES]:
@@ -42,6 +44,8 @@ def parse_args() -> argparse.Namespace:
             parser.error(f"--{name.replace('_', '-')} {getattr(args, name)}: at least 1")
     if args.max_per_task < 1 and args.max_per_task != -1:
         parser.error(f"--max-per-task {args.max_per_task}: at least 1, or -1 for all")
+    if args.resume and args.hf_path:
+        parser.error("--resume looks at when a checkpoint was saved, and --hf-path names a model that has none: leave one of them out")
     return args
 
 
@@ -101,6 +105,17 @@ def bits_per_byte(model, tokenizer, dataset: str, args, compute: Compute) -> dic
     return found
 
 
+def already_there(path: Path, checkpoint: Path, expected: dict, modes: list[str]) -> bool:
+    """Does this file hold all that is asked for, of the checkpoint that is there now? It is written when everything is known, so it is whole."""
+    try:
+        if path.stat().st_mtime < checkpoint.stat().st_mtime:
+            return False
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {mode for mode in modes if RESULT[mode] in found} == set(modes) and all(found[name] == value for name, value in expected.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def write_results(name: str, results: dict) -> None:
     folder = get_base_dir() / "base_eval"
     if core := results.get("core"):
@@ -143,6 +158,14 @@ def main(args: argparse.Namespace) -> None:
     if "bpb" in modes:
         for split in ("train", "val"):
             pretrain_batches(tokenizer, dataset, args.device_batch_size, context, split, compute, prefetch=False)  # looks at the data and returns
+    if args.resume:
+        settings = {"core": {"bundle": str(bundle), "max_per_task": args.max_per_task}, "bpb": {"split_tokens": args.split_tokens}, "sample": {}}
+        expected = results | {key: value for mode in modes for key, value in settings[mode].items()}
+        path = get_base_dir() / "base_eval" / f"{name}.json"
+        if already_there(path, checkpoints.checkpoints_dir("base") / tag / checkpoints.meta_file(meta["step"]), expected, modes):
+            print0(f"{name} is evaluated already: {path}")
+            compute_cleanup()
+            return
     (get_base_dir() / "base_eval").mkdir(parents=True, exist_ok=True)
     print0(f"{name} on {compute.world_size} × {compute.device.type}: {', '.join(modes)}")
 

@@ -37,6 +37,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("-s", "--step", type=int, default=None, help="which checkpoint (default: the last)")
     parser.add_argument("-x", "--max-problems", type=int, default=-1, help="the first so many items of each task; -1: all")
     parser.add_argument("--device-type", default="", choices=["", "cuda", "cpu", "mps"], help="empty: the best there is")
+    parser.add_argument("--resume", default=None, choices=["auto"], help="auto: no task is evaluated again that was, on this checkpoint, in this way")
     args = parser.parse_args()
     for name in ("max_new_tokens", "num_samples", "batch_size"):
         if getattr(args, name) < 1:
@@ -121,6 +122,11 @@ def earlier_tasks(path: Path, checkpoint: Path) -> dict[str, dict]:
     return {}
 
 
+def tasks_left(tasks: dict[str, Task], found: dict[str, dict], args: argparse.Namespace) -> dict[str, Task]:
+    """Those that an earlier command has not evaluated, or not in the way that is asked for now."""
+    return {name: task for name, task in tasks.items() if found.get(name, {}).get("settings") != settings_of(task, args)}
+
+
 def summarize(about: dict, tasks: dict[str, dict]) -> dict:
     """The summary, with ChatCORE if all tasks that it is the mean of are there."""
     from nanochat.chat_eval import chatcore
@@ -174,7 +180,11 @@ def main(args: argparse.Namespace) -> None:
     (folder / name).mkdir(parents=True, exist_ok=True)
     about = {"stage": "chat_eval", "source": args.source, "model_tag": tag, "step": step, "dataset": dataset}
     found = earlier_tasks(folder / f"{name}.json", checkpoints.checkpoints_dir(args.source) / tag / checkpoints.meta_file(step))
-    print0(f"{name} on {compute.world_size} × {compute.device.type}: {', '.join(tasks)}")
+    if args.resume:
+        asked, tasks = tasks, tasks_left(tasks, found, args)
+        if done := [task_name for task_name in asked if task_name not in tasks]:
+            print0(f"{name} is evaluated already on {', '.join(done)}: {folder / name}.json")
+    print0(f"{name} on {compute.world_size} × {compute.device.type}: {', '.join(tasks) or 'nothing to do'}")
     if args.num_samples > 1 and args.temperature == 0:
         print0(f"note: at temperature 0 all {args.num_samples} answers to a question are the same; -t 0.8, say, makes them differ")
 

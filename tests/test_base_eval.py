@@ -13,6 +13,7 @@ import torch
 from nanochat.checkpoint_manager import CheckpointManager
 from nanochat.gpt import GPTConfig, new_model
 from nanochat.samples import PROMPTS
+from scripts.base_eval import already_there
 
 ROOT = Path(__file__).parent.parent
 SMALL = ("--device-type", "cpu", "--device-batch-size", "4", "--split-tokens", "1536", "--max-per-task", "20")
@@ -92,6 +93,25 @@ def test_what_is_wrong_is_said_at_once(flags, status, says, run_module, world):
     run = run_module("scripts.base_eval", "--device-type", "cpu", *flags, base=world)
     assert run.returncode == status and says in run.stderr and "Traceback" not in run.stderr and "accuracy" not in run.stdout
     assert set((world / "base_eval").glob("*")) == before
+
+
+def test_what_is_there_already(tmp_path):
+    """Of the checkpoint that is there now, with these settings, and all that is asked for."""
+    path, checkpoint, expected = tmp_path / "d2.json", tmp_path / "meta.json", {"step": 7, "split_tokens": 64}
+    checkpoint.write_text("{}")
+    assert not already_there(path, checkpoint, expected, ["bpb"])
+    path.write_text(json.dumps({**expected, "val_bpb": 1.0, "samples": {}}))
+    assert already_there(path, checkpoint, expected, ["bpb"]) and already_there(path, checkpoint, expected, ["bpb", "sample"])
+    assert not already_there(path, checkpoint, expected, ["core", "bpb"])
+    assert not already_there(path, checkpoint, {**expected, "split_tokens": 128}, ["bpb"])
+    assert not already_there(path, checkpoint, {**expected, "bundle": "core"}, ["bpb"])
+    after = path.stat().st_mtime + 10
+    os.utime(checkpoint, (after, after))
+    assert not already_there(path, checkpoint, expected, ["bpb"])
+    os.utime(checkpoint, (0, 0))
+    for broken in ("", "{", "[]", "3"):
+        path.write_text(broken)
+        assert not already_there(path, checkpoint, expected, ["bpb"])
 
 
 def test_hugging_face_without_transformers(run_module, world, tmp_path):

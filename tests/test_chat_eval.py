@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ from nanochat.chat_eval import (
 from nanochat.checkpoint_manager import CheckpointManager
 from nanochat.engine import Engine
 from nanochat.gpt import GPT, GPTConfig, new_model
-from scripts.chat_eval import covers_more, earlier_tasks, item_of, summarize, tell_chatcore
+from scripts.chat_eval import covers_more, earlier_tasks, item_of, settings_of, summarize, tasks_left, tell_chatcore
 from tasks.catalog import baseline, default_evaluations
 from tasks.common import CategoricalTask, chat, render_mc, text_of
 from tasks.tinyworld import TinyWorld
@@ -325,6 +326,19 @@ def test_a_quick_look_does_not_replace_the_whole():
     assert covers_more(whole, {"items": 5, "settings": {"max_problems": 5, "temperature": 0}})
     assert not covers_more(whole, {"items": 5, "settings": {"max_problems": 5, "temperature": 1}})
     assert not covers_more(whole, whole) and not covers_more(None, whole) and not covers_more({"accuracy": 0.5}, whole)
+
+
+def test_what_is_left_to_evaluate():
+    """--resume: what was evaluated in the same way is not evaluated again; letters do not mind how long an answer may be."""
+    args = SimpleNamespace(max_problems=3, temperature=0.0, max_new_tokens=40, num_samples=1, top_k=50)
+    tasks = {"MMLU": Quiz(), "GSM8K": Questions(1)}
+    found = {name: numbers(0.5, name) | {"settings": settings_of(task, args)} for name, task in tasks.items()}
+    assert tasks_left(tasks, found, args) == {} and tasks_left(tasks, {}, args) == tasks
+    assert list(tasks_left(tasks, {"MMLU": found["MMLU"], "GSM8K": numbers(0.5, "GSM8K")}, args)) == ["GSM8K"]
+    args.max_new_tokens = 41
+    assert list(tasks_left(tasks, found, args)) == ["GSM8K"]
+    args.max_problems = 4
+    assert tasks_left(tasks, found, args) == tasks
 
 
 def test_items_for_the_eye():

@@ -606,6 +606,7 @@ def test_ranks_share_the_row_groups(base):
     whole = list(parquets_iter_batched("train", "made"))
     first, second = (list(parquets_iter_batched("train", "made", start, 2)) for start in (0, 1))
     assert [len(batch) for batch in whole] == [4] * 4 and first == whole[0::2] and second == whole[1::2]
+    assert list(parquets_iter_batched("train", "made", max_shards=1)) == whole[:2]
 
 
 def test_no_data(base):

@@ -102,6 +102,17 @@ def test_a_file_arrives(hub, tmp_path):
     assert os.listdir(tmp_path / "data") == ["a.bin"]
 
 
+def test_finishing_leaves_what_another_command_began(hub, tmp_path):
+    bring(tmp_path)
+    part = tmp_path / "data" / ".incoming" / "b.bin.0123abcd.part"
+    part.write_bytes(b"half of it")
+    finish_downloads(tmp_path / "data")
+    assert part.read_bytes() == b"half of it"
+    (tmp_path / "data" / "b.bin").touch()
+    finish_downloads(tmp_path / "data")
+    assert sorted(os.listdir(tmp_path / "data")) == ["a.bin", "b.bin"]
+
+
 def test_files_of_models_and_of_folders(hub, tmp_path):
     hub.repos["owner/model"] = {"sub/b.bin": b"weights"}
     assert hub_file("owner/model", "sub/b.bin", tmp_path, repo_type="model") == tmp_path / "sub" / "b.bin"
