@@ -1,4 +1,4 @@
-"""What serving costs, measured through HTTP on loopback: `python -m dev.bench_serve [-i sft -g d4]`. The last line is JSON.
+"""What serving costs, measured through HTTP on loopback: `python -m dev.bench_serve -i sft -g d4`. The last line is JSON.
 
 The server is scripts.chat_web in a process of its own, once as it is and once with --max-rows 1, which answers one request at a time. The load comes
 from this process, by plain sockets: on a small machine it takes its share of the same cores. What the engine does without any HTTP stands beside it.

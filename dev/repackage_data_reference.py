@@ -1,4 +1,4 @@
-"""How a large data set of the hub becomes shards to pretrain on, as climbmix and fineweb_edu once did: `python -m dev.repackage_data_reference`.
+"""How a large data set of the hub becomes shards to pretrain on, as climbmix and fineweb_edu once did.
 
     python -m dev.repackage_data_reference --source HuggingFaceFW/fineweb-edu --subset sample-100BT --out shards
     python -m dev.repackage_data_reference --source parquet --files 'my_text/*.parquet' --field content --out shards
@@ -6,7 +6,7 @@
 All documents are shuffled once, so that whoever takes the first n shards has a fair sample; a shard is about 100 MB, which is quick to download and
 large enough to be few; groups of 1,024 rows are what ranks share out among themselves. The last shard is for validation. To publish them, upload the
 folder to a data set repository and add its name and number of shards to HUB_SOURCES in nanochat/dataset.py. To train on text of your own,
-`python -m nanochat.dataset --source FOLDER --name NAME` is simpler.
+`python -m nanochat.dataset --import FOLDER --name NAME` is simpler.
 """
 
 import argparse

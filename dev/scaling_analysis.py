@@ -2,7 +2,7 @@
 
     python -m dev.scaling_analysis collect scaling_laws     # <base dir>/scaling_laws/results.csv, from the runs' summary.json
     python -m dev.scaling_analysis fit scaling_laws         # from that: scaling.md and plots beside it
-    python -m dev.scaling_analysis finished TAG…            # status 0 if these runs are finished
+    python -m dev.scaling_analysis finished d10 d12 || echo "not yet"     # status 0 if these runs are finished
 
 runs/scaling_laws.sh and runs/miniseries.sh make such series. Their model tags are <series>_c<FLOPs>_d<depth> and <series>_r<ratio>_d<depth>.
 

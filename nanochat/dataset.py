@@ -359,7 +359,8 @@ def import_files(path: Path, name: str, field: str | None = None, overwrite: boo
         target = _install(
             built, name, {"source": "import", "documents": documents, "characters": chars, "problems": problems.counts, "shards": names}
         )
-    print0(f"wrote {len(names)} shards to {target}; what could not be used is listed in problems.txt there. Use it with --dataset {name}")
+    unused = "; what could not be used is listed in problems.txt there" if problems.lines else ""
+    print0(f"wrote {len(names)} shards to {target}{unused}. Use it with --dataset {name}")
     return target
 
 

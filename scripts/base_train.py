@@ -38,6 +38,7 @@ from nanochat.common import (
 
 DEFAULT_DEPTH = 20
 SHORT_WINDOWS = "SSSL"  # --window-pattern auto, where a short window is cheaper than a long one
+EVAL_TOKENS, CPU_EVAL_TOKENS = 80 * 524288, 524288  # of a validation: what is little for a GPU takes a CPU longer than all of a short run
 
 
 def parse_args() -> argparse.Namespace:
@@ -90,7 +91,9 @@ def parse_args() -> argparse.Namespace:
     group.add_argument("--overwrite", action="store_true", help="delete what the model tag holds, and start anew")
     group = parser.add_argument_group("evaluation: -1 steps mean never")
     group.add_argument("--eval-every", type=int, default=250, help="steps between validations")
-    group.add_argument("--eval-tokens", type=int, default=80 * 524288, help="tokens of a validation")
+    group.add_argument(
+        "--eval-tokens", type=int, default=None, help=f"tokens of a validation (default: {EVAL_TOKENS:,}; on a CPU {CPU_EVAL_TOKENS:,})"
+    )
     group.add_argument("--core-metric-every", type=int, default=2000, help="steps between CORE evaluations (see scripts/base_eval.py)")
     group.add_argument("--core-metric-max-per-task", type=int, default=500, help="items of each task in them; -1: all")
     group.add_argument("--sample-every", type=int, default=2000, help="steps between samples")
@@ -114,7 +117,7 @@ def check_flags(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
     for name in ("warmdown_ratio", "final_lr_frac"):
         want(name, 0 <= getattr(args, name) <= 1, "it is a share, from 0 to 1")
     want("warmup_steps", args.warmup_steps >= 0, "0 or more steps")
-    want("eval_tokens", args.eval_tokens > 0, "at least 1; --eval-every -1 turns validation off")
+    want("eval_tokens", args.eval_tokens is None or args.eval_tokens > 0, "at least 1; --eval-every -1 turns validation off")
     want("core_metric_max_per_task", args.core_metric_max_per_task > 0 or args.core_metric_max_per_task == -1, "at least 1, or -1 for all")
     want("keep_last", args.keep_last > 0 or args.keep_last == -1, "at least 1, or -1 to keep all")
     check_resume_flags(parser, args)
@@ -289,6 +292,8 @@ def main(args: argparse.Namespace) -> int:
     # Whatever can be wrong is found out before any long work: flags, names, device, tokenizer, data, the folder for the checkpoints
     compute = compute_init(args.device_type, args.seed)
     device, world_size = compute.device, compute.world_size
+    if args.eval_tokens is None:
+        args.eval_tokens = CPU_EVAL_TOKENS if device.type == "cpu" else EVAL_TOKENS
     if args.fp8:
         check_fp8(device, args.fp8_recipe, compute_dtype(device))
     inherited = weights = None

@@ -146,7 +146,7 @@ def summarize(about: dict, tasks: dict[str, dict]) -> dict:
 def tell_chatcore(summary: dict) -> None:
     wanted = default_evaluations(summary["dataset"])
     if missing := [name for name in wanted if name not in summary["tasks"]]:
-        print0(f"no ChatCORE: of its tasks {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not evaluated yet")
+        print0(f"no ChatCORE: of its tasks {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not evaluated yet with these settings")
         return
     print0(f"ChatCORE: {summary['chatcore']:.6f} (without SpellingBee {summary['chatcore_without_spellingbee']:.6f})")
     settings = [summary["tasks"][name].get("settings", {}) for name in wanted]

@@ -1,7 +1,7 @@
 """Supervised finetuning: a base model learns to be an assistant from conversations.
 
     python -m scripts.chat_sft                                        # the largest base model, one epoch of the default mixture
-    python -m scripts.chat_sft --model-tag d12 --data default,json:mine.jsonl*2
+    python -m scripts.chat_sft --model-tag d12 --data 'default,json:mine.jsonl*2'
     torchrun --standalone --nproc_per_node=8 -m scripts.chat_sft --model-tag d24
 
 What is not said is as the base model's training had it. Checkpoints and the records of the run (dev/RECORDS.md) go to

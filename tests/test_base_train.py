@@ -224,6 +224,8 @@ def test_resume_auto_starts_and_ends(train, world, capsys):
     assert train("--num-iterations", "2", "--model-tag", "auto", "--resume", "auto") == 0
     assert before == {path.name: path.stat().st_mtime_ns for path in folder(world, "auto").iterdir()}
     assert "is finished" in capsys.readouterr().out
+    flags = json.loads((folder(world, "auto") / "config.json").read_text())["flags"]
+    assert flags["eval_tokens"] == base_train.CPU_EVAL_TOKENS < base_train.EVAL_TOKENS  # nobody has asked for another number
 
 
 def test_going_back_starts_a_branch(train, world, capsys):

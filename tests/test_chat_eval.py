@@ -301,7 +301,7 @@ def test_summaries(capsys):
     few = summarize(ABOUT, {name: tasks[name] for name in names if name not in ("MMLU", "HumanEval")})
     assert few["chatcore"] is few["chatcore_without_spellingbee"] is None
     tell_chatcore(few)
-    assert capsys.readouterr().out == "no ChatCORE: of its tasks MMLU, HumanEval are not evaluated yet\n"
+    assert capsys.readouterr().out == "no ChatCORE: of its tasks MMLU, HumanEval are not evaluated yet with these settings\n"
     assert summarize({**ABOUT, "dataset": "tinyworld"}, tasks)["chatcore"] is None
 
 

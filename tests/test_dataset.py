@@ -452,6 +452,7 @@ def test_an_import_as_a_user_does_it(base, files):
     path = jsonl(files / "a.jsonl", *some("one"))
     result = run("--import", path, "--name", "mine")
     assert result.returncode == 0 and "read 16 documents, 86 characters; no problems" in result.stdout and "--dataset mine" in result.stdout
+    assert "problems.txt" not in result.stdout  # where there were none, nobody need look
     assert stored_words() == {"one"}
 
     jsonl(path, *some("three"))
