@@ -3,14 +3,23 @@
     python -m dev.scaling_analysis collect scaling_laws     # <base dir>/scaling_laws/results.csv, from the runs' summary.json
     python -m dev.scaling_analysis fit scaling_laws         # from that: scaling.md and plots beside it
     python -m dev.scaling_analysis finished d10 d12 || echo "not yet"     # status 0 if these runs are finished
+    python -m dev.scaling_analysis check scaling_laws --vocab-size 32768     # status 0 if the tokenizer and the runs so far have that vocabulary
 
-runs/scaling_laws.sh and runs/miniseries.sh make such series. Their model tags are <series>_c<FLOPs>_d<depth> and <series>_r<ratio>_d<depth>.
+runs/scaling_laws.sh and runs/miniseries.sh make such series. Their model tags are <series>_c<FLOPs>_d<depth> and <series>_r<ratio>_d<depth>, with
+a<aspect ratio> behind that where the recipe was given some.
 
 The method: for each FLOP budget, a parabola of the bits per byte in the logarithm of the scaling parameters (matrices and head, those that
 --target-param-data-ratio counts). Its lowest point is the best size N; the tokens D are what the budget buys at that size, by the FLOPs per token
-of the runs. Over the budgets, N ∝ C^a and D ∝ C^b are straight lines in logarithms. A parabola is not quite the shape of such a curve, and the FLOPs
-of a token do not quite grow with the parameters: from losses of a known law and the sizes of runs/scaling_laws.sh the exponents come back within
-0.02, most of which is this bias and does not shrink with more runs.
+of the runs. Over the budgets, N ∝ C^a and D ∝ C^b are straight lines in logarithms. A parabola is the shape of such a curve near its lowest point
+alone, so runs near it count more. What bias remains does not shrink with more runs: from losses of ten known laws of two forms (a sum of powers;
+Kaplan's, arXiv 2001.08361) and the sizes of runs/scaling_laws.sh, the exponents come back within 0.02 (in the mean 0.008; were all runs to count the
+same, within 0.03 and 0.015). Where C = 6ND does not hold, since attention costs FLOPs without having parameters, a and b do not sum to 1.
+
+To fit all runs at once with L = E + A/N^p + B/D^q (arXiv 2203.15556, approach 3) finds the exponents of that law to three digits, and those of
+Kaplan's wrong by 0.1. Which of them nature keeps to is not known beforehand, so it is not done here.
+
+A budget whose curve is not known on both sides of its lowest point has none: where the smallest or largest model is the best, where the parabola puts
+the lowest point beside them, and where it rises to one side by no more than twice the scatter of the runs about it.
 """
 
 import argparse
@@ -26,11 +35,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nanochat.common import ArgumentParser, UserError, check_name, friendly_errors, get_base_dir, write_text
+from nanochat.common import ArgumentParser, UserError, add_dataset_argument, check_name, friendly_errors, get_base_dir, write_text
 
 CSV_NAME, TABLE_NAME = "results.csv", "scaling.md"
 DRAWS = 1000  # of the bootstrap
 FEWEST_SIZES = 3  # that a parabola needs
+NEAR = 0.8  # of log N: at this distance from the lowest point a run counts 0.6, at twice of it 0.14
+ROUNDS = 8  # of fitting with weights about the lowest point of the round before
+CLEAR = 2  # standard deviations of the runs' scatter that the curve has to rise to both sides
 
 
 class Run(NamedTuple):
@@ -47,6 +59,7 @@ class Run(NamedTuple):
     val_bpb: float | None = None
     core_metric: float | None = None
     seconds: float | None = None
+    vocab_size: int | None = None
 
 
 class Optimum(NamedTuple):
@@ -97,18 +110,26 @@ def parse_args() -> argparse.Namespace:
     fit.add_argument("series", help="name of the series, its folder, or a CSV")
     finished = commands.add_parser("finished", help="status 0 if all of these runs are finished")
     finished.add_argument("tags", nargs="+", help="model tags")
+    check = commands.add_parser("check", help="status 0 if a series can go on with the tokenizer that is there")
+    check.add_argument("series", help="name of the series")
+    check.add_argument("--vocab-size", type=int, required=True, help="how many tokens its runs are to have")
+    add_dataset_argument(check)
     return parser.parse_args()
 
 
 def main(args: argparse.Namespace) -> int:
     if args.command == "finished":
         return 0 if all(read_summary(runs_dir() / tag).get("finished") is True for tag in args.tags) else 1
+    if args.command == "check":
+        check_series(args.series, args.dataset, args.vocab_size)
+        return 0
     if args.command == "collect":
         folder = series_dir(args.series)
         collect_runs(folder, args.tags)
         return 0
     path = Path(args.series) if args.series.endswith(".csv") else series_dir(args.series) / CSV_NAME
     runs = read_csv(path)
+    check_vocabularies(runs)
     text, optima, laws = analyse(runs, path.parent.resolve().name)
     write_text(path.parent / TABLE_NAME, text)
     plots = draw_plots(path.parent, runs, optima, laws)
@@ -133,19 +154,20 @@ def series_dir(series: str) -> Path:
 
 def tags_of(series: str) -> list[str]:
     """The runs that the recipes made for this series."""
-    pattern = re.compile(re.escape(series) + r"_[cr]\d[\d.e]*_d\d+")
+    pattern = re.compile(re.escape(series) + r"_[cr]\d[\d.e]*_d\d+(a\d+)?")
     return sorted((path.name for path in runs_dir().glob(f"{series}_*") if pattern.fullmatch(path.name)), key=_by_number)
 
 
 def _by_number(tag: str) -> tuple:
-    """In the order of budgets and depths: d8 before d10, 9e17 before 1e18."""
-    head, size, depth = tag.rsplit("_", 2)
-    return head, size[0], _float(size[1:]), int(depth[1:])
+    """In the order of budgets, depths and widths: d8 before d10, 9e17 before 1e18."""
+    head, size, shape = tag.rsplit("_", 2)
+    depth, _, aspect = shape[1:].partition("a")
+    return head, size[0], _float(size[1:]), int(depth), int(aspect or 0)
 
 
 def budget_of(tag: str) -> float | None:
     """The FLOPs that a tag says were to be spent; what was spent is a little more or less, in whole steps."""
-    match = re.search(r"_c(\d[\d.e]*)_d\d+$", tag)
+    match = re.search(r"_c(\d[\d.e]*)_d\d+(a\d+)?$", tag)
     return _float(match[1]) if match else None
 
 
@@ -179,6 +201,7 @@ def collect_runs(folder: Path, tags: Sequence[str]) -> Path:
     if not runs:
         what = f"none of {', '.join(waiting)} is finished" if waiting else f"there are no runs {series}_c…_d… or {series}_r…_d…"
         raise UserError(f"nothing to collect: {what} in {runs_dir()}; run runs/scaling_laws.sh or runs/miniseries.sh, or name the tags")
+    check_vocabularies(runs)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Run._fields)
@@ -192,7 +215,7 @@ def run_of(tag: str, summary: dict) -> Run:
     known = {name: value for name in Run._fields if isinstance(value := summary.get(name), int | float) and math.isfinite(value)}
     if "scaling_parameters" not in known:
         known["scaling_parameters"] = _count_scaling_parameters(runs_dir() / tag, summary)
-    return Run(**{**known, "tag": tag, "flops_budget": budget_of(tag)})
+    return Run(**{**known, "tag": tag, "flops_budget": budget_of(tag), "vocab_size": vocabulary_of(runs_dir() / tag)})
 
 
 def _count_scaling_parameters(directory: Path, summary: dict) -> int | None:
@@ -205,6 +228,39 @@ def _count_scaling_parameters(directory: Path, summary: dict) -> int | None:
         return scaling_params(param_counts(*(config[name] for name in names)))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+# --- one vocabulary --------------------------------------------------------------------------------------------------
+
+
+def vocabulary_of(directory: Path) -> int | None:
+    """Of a run, by its config.json. None: it does not say."""
+    try:
+        return int(json.loads((directory / "config.json").read_text(encoding="utf-8"))["plan"]["vocab_size"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def check_vocabularies(runs: Sequence[Run]) -> None:
+    """The vocabulary decides what a token is, and how many scaling parameters a model of some width has."""
+    having = {run.vocab_size: run.tag for run in reversed(runs) if run.vocab_size is not None}
+    if len(having) > 1:
+        found = ", ".join(f"{tag} has {size:,} tokens" for size, tag in sorted(having.items()))
+        raise UserError(f"these runs have different vocabularies and do not compare ({found}): collect those of one vocabulary by their tags, "
+                        f"or delete the others")  # fmt: skip
+
+
+def check_series(series: str, dataset: str, vocab_size: int) -> None:
+    """Before anything is trained."""
+    from nanochat.tokenizer import get_tokenizer, tokenizer_dir
+
+    if tokenizer_dir(dataset).exists() and (there := get_tokenizer(dataset).get_vocab_size()) != vocab_size:
+        raise UserError(f"the tokenizer in {tokenizer_dir(dataset)} has {there:,} tokens, and this series is to have {vocab_size:,}: set "
+                        f"VOCAB_SIZE={there} to take it (other results come out than the recipe states), or another NANOCHAT_BASE_DIR")  # fmt: skip
+    for tag in tags_of(check_name("series", series)):
+        if (size := vocabulary_of(runs_dir() / tag)) not in (None, vocab_size):
+            raise UserError(f"{runs_dir() / tag} has a vocabulary of {size:,} tokens, and this series is to have {vocab_size:,}: set SERIES to "
+                            f"another name, or VOCAB_SIZE={size}, or delete the runs of the old one")  # fmt: skip
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -255,29 +311,81 @@ def by_budget(runs: Sequence[Run]) -> dict[float, list[Run]]:
 
 def find_optimum(budget: float, runs: Sequence[Run]) -> Optimum:
     """Nothing is extrapolated: where nobody measured, there is no optimum."""
-    sizes = np.log([run.scaling_parameters for run in runs])
+    sizes, bpb = np.log([run.scaling_parameters for run in runs]), np.array([run.val_bpb for run in runs])
     found = Optimum(budget, len(runs), (math.exp(sizes[0]), math.exp(sizes[-1])))
     distinct = len(np.unique(sizes))
     if distinct < FEWEST_SIZES:
-        return found._replace(trouble=f"{plural(distinct, 'depth')}: a parabola needs {FEWEST_SIZES}")
-    curve = fit_parabola(sizes, np.array([run.val_bpb for run in runs]))
+        return found._replace(trouble=f"{plural(distinct, 'size')}: a parabola needs {FEWEST_SIZES}")
+    curve = fit_parabola(sizes, bpb)
     found = found._replace(curve=curve)
-    if curve[0] <= 0:
-        return found._replace(trouble="no lowest point: the curve does not bend upwards; add depths on both sides")
+    if trouble := trouble_of(curve, sizes, bpb):
+        return found._replace(trouble=trouble)
     best = -curve[1] / (2 * curve[0])
-    if not sizes[0] <= best <= sizes[-1]:
-        side = "smaller" if best < sizes[0] else "larger"
-        return found._replace(trouble=f"the lowest point lies outside of what was measured: add {side} depths")
     tokens = math.exp(tokens_at(best, budget, sizes, runs))
     return found._replace(parameters=math.exp(best), tokens=tokens, bpb=float(np.polyval(curve, best)))
 
 
+def trouble_of(curve: np.ndarray, sizes: np.ndarray, bpb: np.ndarray) -> str:
+    """Why there is no lowest point to be relied on; "" if there is one."""
+    distinct, (first, last) = np.unique(sizes), inner(sizes)
+    for edge, extreme, more in ((distinct[0], "smallest", "smaller"), (distinct[-1], "largest", "larger")):
+        if sizes[np.argmin(bpb)] == edge:
+            return f"the {extreme} model is the best, and what lies beyond is not known: add {more} models"
+    if curve[0] <= 0:
+        return "no lowest point: the curve does not bend upwards; add models on both sides"
+    best = -curve[1] / (2 * curve[0])
+    if not first <= best <= last:
+        return f"the lowest point lies at the edge of what was measured or beyond: add {'smaller' if best < first else 'larger'} models"
+    rise = min(np.polyval(curve, distinct[[0, -1]])) - np.polyval(curve, best)
+    scatter = scatter_about([(curve, sizes, bpb)])
+    if scatter is not None and rise < CLEAR * scatter:
+        return (f"the parabola fits badly: it rises by {rise:.4f} to one side, and the runs scatter about it by {scatter:.4f}; "
+                f"add models, or train again what is off")  # fmt: skip
+    return ""
+
+
+def inner(sizes: np.ndarray) -> tuple[float, float]:
+    """Where a lowest point may lie: not nearer to the outermost size than to the next."""
+    distinct = np.unique(sizes)
+    return (distinct[0] + distinct[1]) / 2, (distinct[-2] + distinct[-1]) / 2
+
+
 def fit_parabola(sizes: np.ndarray, bpb: np.ndarray) -> np.ndarray:
-    """Coefficients, the square's first. `bpb` may have a column for each of many series: (runs, series) → (3, series). Logarithms of sizes differ
-    little from each other and much from 0: centred, the fit is sound."""
-    middle = sizes.mean()
-    square, slope, height = np.polyfit(sizes - middle, bpb, 2)
-    return np.array([square, slope - 2 * square * middle, height - slope * middle + square * middle**2])
+    """Coefficients, the square's first; runs near the lowest point count more. `bpb` may have a column for each of many series:
+    (runs, series) → (3, series). Logarithms of sizes differ little from each other and much from 0: centred, the fit is sound."""
+    middle, values = sizes.mean(), bpb.reshape(len(bpb), -1)
+    powers = np.vander(sizes - middle, 3)  # (runs, 3)
+    fitted = np.linalg.lstsq(powers, values, rcond=None)[0]  # (3, series)
+    for _ in range(ROUNDS):
+        weights = weights_near(fitted, sizes - middle)  # (runs, series)
+        left = np.einsum("ri,rs,rj->sij", powers, weights, powers)
+        right = np.einsum("ri,rs->si", powers, weights * values)
+        fitted = np.linalg.solve(left, right[..., None])[..., 0].T
+    square, slope, height = fitted
+    moved = np.array([square, slope - 2 * square * middle, height - slope * middle + square * middle**2])
+    return moved.reshape(3, *bpb.shape[1:])
+
+
+def weights_near(fitted: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """A Gaussian about the lowest point of each parabola, (3, series) → (runs, series). Where one bends downwards all runs count the same."""
+    square, slope, _ = fitted
+    best = np.clip(-slope / (2 * np.where(square > 0, square, 1)), sizes.min(), sizes.max())
+    weights = np.exp(-0.5 * ((sizes[:, None] - best) / NEAR) ** 2) + 1e-3  # what is far away still keeps the fit from being undetermined
+    return np.where(square > 0, weights, 1.0)
+
+
+def scatter_about(fits: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> float | None:
+    """Standard deviation of the runs about their parabolas, given as (curve, sizes, bits per byte). Far from the lowest point a parabola is off
+    anyway, so runs there hardly count. None if the parabolas go through all of their runs."""
+    seen = expected = 0.0  # squares of what is left of the runs; those that noise of variance 1 would leave
+    for curve, sizes, bpb in fits:
+        middle = sizes.mean()
+        powers = np.vander(sizes - middle, 3)
+        weights = weights_near(np.array([[curve[0]], [curve[1] + 2 * curve[0] * middle], [0]]), sizes - middle)[:, 0]
+        left = np.eye(len(sizes)) - powers @ np.linalg.solve(powers.T * weights @ powers, powers.T * weights)
+        seen += float(np.sum((weights * (bpb - np.polyval(curve, sizes))) ** 2))
+        expected += float(np.sum((weights[:, None] * left) ** 2))
+    return math.sqrt(seen / expected) if expected > 1e-9 else None
 
 
 def tokens_at(size: np.ndarray | float, budget: float, sizes: np.ndarray, runs: Sequence[Run]) -> np.ndarray | float:
@@ -300,17 +408,16 @@ def bootstrap(groups: dict[float, list[Run]], optima: Sequence[Optimum]) -> Spre
     again, many times. (To draw runs with replacement would leave too few depths.) None where every parabola goes through all of its runs."""
     good = [optimum for optimum in optima if not optimum.trouble]
     sizes = [np.log([run.scaling_parameters for run in groups[optimum.budget]]) for optimum in good]
-    fitted = [np.polyval(optimum.curve, size) for optimum, size in zip(good, sizes, strict=True)]
     measured = [np.array([run.val_bpb for run in groups[optimum.budget]]) for optimum in good]
-    free = sum(len(curve) - 3 for curve in fitted)
-    if free < 1:
+    scatter = scatter_about([(optimum.curve, size, bpb) for optimum, size, bpb in zip(good, sizes, measured, strict=True)])
+    if scatter is None:
         return None
-    scatter = math.sqrt(sum(float(np.sum((bpb - curve) ** 2)) for bpb, curve in zip(measured, fitted, strict=True)) / free)
     dice, usable, parameters, tokens = np.random.default_rng(0), np.ones(DRAWS, dtype=bool), [], []
-    for optimum, size, curve in zip(good, sizes, fitted, strict=True):
+    for optimum, size in zip(good, sizes, strict=True):
+        curve, (first, last) = np.polyval(optimum.curve, size), inner(size)
         square, slope, _ = fit_parabola(size, curve[:, None] + scatter * dice.standard_normal((len(curve), DRAWS)))
         best = -slope / (2 * square)
-        usable &= (square > 0) & (best >= size[0]) & (best <= size[-1])
+        usable &= (square > 0) & (best >= first) & (best <= last)
         parameters.append(best)
         tokens.append(tokens_at(best, optimum.budget, size, groups[optimum.budget]))
     share = float(usable.mean())
@@ -390,7 +497,7 @@ def describe_spread(spread: Spread | None) -> str:
 
 def remarks(runs: Sequence[Run], groups: dict[float, list[Run]]) -> list[str]:
     """What a reader should know of the rows."""
-    lines = []
+    lines = [f"Vocabulary: {size:,} tokens." for size in dict.fromkeys(run.vocab_size for run in runs) if size is not None]
     of_budgets = [run for run in runs if run.flops_budget]
     incomplete = [run.tag for run in of_budgets if run not in usable_runs(of_budgets)]
     if incomplete:

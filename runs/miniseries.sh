@@ -8,14 +8,14 @@
 #
 # Hardware: 8×H100. Calculated, not run: 6 runs of 3.2e19 FLOPs together are 2.5 hours at 45 % of the peak, and each run starts, compiles and is
 # evaluated besides.
-# SCALE=cpu, 2 cores: 3 runs, 4 minutes; calculated from throughput that was measured on a busy machine (2026-11-21), of which the run at depth 1 was
-# timed: 11 seconds with its CORE.
-# What to expect: on GPUs nothing is measured yet. SCALE=cpu: 1.83 bits per byte at depth 1, and a CORE of 0.00; 2 and 3 were not run to their end.
+# SCALE=cpu, 2 cores: 3 runs, 6e12 FLOPs and 2.6 million tokens together; calculated: 4 minutes. TO BE MEASURED.
+# What to expect: on GPUs nothing is measured yet. SCALE=cpu: TO BE MEASURED.
 #   DEPTHS="10 12 14 16 18 20"    (SCALE=cpu: 1 2 3)
 #   RATIO=12      tokens for each scaling parameter; runs/scaling_laws.sh recommends one in its scaling.md. 12 is what
 #                 scripts.base_train takes by itself. (SCALE=cpu: 4, for the sake of time; for so small models it is not the best)
 # Further variables (SERIES, SCALE, NPROC_PER_NODE, NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT, WANDB_RUN, TRAIN_FLAGS …): runs/series.sh says them.
 # The results: results.csv, scaling.md, bpb_flops.png in ~/.cache/nanochat/$SERIES, or in $NANOCHAT_BASE_DIR/$SERIES.
+# SCALE=cpu has all of it in the folder series_cpu there.
 
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/series.sh"  # and that sources setup.sh

@@ -14,8 +14,10 @@
 #   TRAIN_FLAGS="…"     further flags of scripts.base_train; they win over those of the recipe
 #   SHARDS=300          SCALE=gpu: how many shards of text to download, about 100 MB each
 #   MEGABYTES=24        SCALE=cpu: how much text to generate
-#   VOCAB_SIZE=1024     SCALE=cpu: how many tokens the tokenizer has; one that is there already is taken as it is,
-#                       as that of runs/runcpu.sh with 4,096, and then other numbers come out than those that the recipes state
+#   VOCAB_SIZE=32768    how many tokens the tokenizer has (SCALE=cpu: 1024). All runs of a series have the same; another one is refused
+#
+# SCALE=cpu keeps text, tokenizer, runs and results in a base dir of its own, series_cpu in the one that is set, since runs/runcpu.sh wants another
+# tokenizer for the same text. To look at them afterwards: NANOCHAT_BASE_DIR=~/.cache/nanochat/series_cpu python -m dev.scaling_analysis fit SERIES
 
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
@@ -28,21 +30,23 @@ series_begin() {  # check what was asked for, and prepare; $1: default name of t
     BASE="${NANOCHAT_BASE_DIR:-$HOME/.cache/nanochat}"
     case "$SCALE" in
         gpu)
-            DATASET=climbmix NPROC_PER_NODE="${NPROC_PER_NODE:-8}"
+            DATASET=climbmix NPROC_PER_NODE="${NPROC_PER_NODE:-8}" VOCAB_SIZE="${VOCAB_SIZE:-32768}"
             export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"  # ranks would otherwise fight for the cores
             COMMON=(--eval-every=1000000 --save-every=500)  # evaluated before the first step and after the last
             ;;
         cpu)
-            DATASET=tinyworld NPROC_PER_NODE="${NPROC_PER_NODE:-1}"
+            DATASET=tinyworld NPROC_PER_NODE="${NPROC_PER_NODE:-1}" VOCAB_SIZE="${VOCAB_SIZE:-1024}"
+            export NANOCHAT_BASE_DIR="$BASE/series_cpu"
+            BASE="$NANOCHAT_BASE_DIR"
             # Learning rates for small batches and short runs, as in runs/runcpu.sh, which says why
-            COMMON=(--aspect-ratio=32 --head-dim=32 --max-seq-len=256 --device-batch-size=8 --total-batch-size=2048 --warmup-steps=20
-                --matrix-lr=0.16 --embedding-lr=2.4 --unembedding-lr=0.064 --scalar-lr=1 --weight-decay=0.1
-                --eval-every=1000000 --eval-tokens=65536 --save-every=50)
+            COMMON=(--aspect-ratio=32 --head-dim=8 --max-seq-len=128 --device-batch-size=8 --total-batch-size=1024 --warmup-steps=20
+                --matrix-lr=0.16 --embedding-lr=2.4 --unembedding-lr=0.064 --scalar-lr=1 --weight-decay=0.1 --compile=off
+                --eval-every=1000000 --eval-tokens=65536 --save-every=200)
             ;;
         *) series_refuse "SCALE=$SCALE: it is gpu or cpu" ;;
     esac
     [[ "$SERIES" =~ ^[A-Za-z0-9][A-Za-z0-9_.-]*$ ]] || series_refuse "SERIES=$SERIES: take letters, digits, '_', '-' and '.'"
-    for pattern in NPROC_PER_NODE NNODES; do
+    for pattern in NPROC_PER_NODE NNODES VOCAB_SIZE; do
         [[ "${!pattern}" =~ ^[1-9][0-9]*$ ]] || series_refuse "$pattern=${!pattern}: it is a number from 1"
     done
     [[ "$NODE_RANK" =~ ^[0-9]+$ ]] && [ "$NODE_RANK" -lt "$NNODES" ] || series_refuse "NODE_RANK=$NODE_RANK: it is a number below NNODES=$NNODES"
@@ -67,14 +71,15 @@ series_prepare() {
     if [ "$DATASET" = tinyworld ]; then
         python -m nanochat.dataset --source tinyworld --megabytes "${MEGABYTES:-24}"
         if [ ! -f "$BASE/tokenizer_tinyworld/tokenizer.json" ]; then
-            python -m scripts.tok_train --dataset tinyworld --vocab-size "${VOCAB_SIZE:-1024}"
+            python -m scripts.tok_train --dataset tinyworld --vocab-size "$VOCAB_SIZE"
         fi
     else
         python -m nanochat.dataset -n "${SHARDS:-300}"
         if [ ! -f "$BASE/tokenizer/tokenizer.json" ]; then
-            python -m scripts.tok_train --vocab-size 32768 --max-chars 2000000000
+            python -m scripts.tok_train --vocab-size "$VOCAB_SIZE" --max-chars 2000000000
         fi
     fi
+    python -m dev.scaling_analysis check "$SERIES" --dataset "$DATASET" --vocab-size "$VOCAB_SIZE"
     mkdir -p "$BASE/$SERIES"
     touch "$BASE/$SERIES/.prepared"  # last: other nodes wait for it
 }

@@ -22,6 +22,14 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first: each is one process's (--dist loadfile), and at the end none should be waited for."""
+    order = {
+        name: place for place, name in enumerate(("test_scripts", "test_speedrun", "test_base_train", "test_multinode", "test_scaling_analysis"))
+    }
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
 @pytest.fixture(scope="session")
 def small_world(tmp_path_factory) -> Path:
     """A base dir that holds 1 MB of tinyworld and a tokenizer for it. Read it, do not write to it."""

@@ -1,7 +1,12 @@
 """What some tests share beside fixtures."""
 
+import contextlib
+import os
 import signal
+import time
+from pathlib import Path
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -72,3 +77,28 @@ def stop_at(step: int, number: int, monkeypatch) -> None:
             signal.raise_signal(number)
 
     monkeypatch.setattr(TrainLog, "write", writing)
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
+
+
+def living(base: Path) -> list[int]:
+    """All processes that were started with this base dir or a folder in it, in whatever session and whoever's children they are now."""
+    mark, found = f"NANOCHAT_BASE_DIR={base}".encode(), []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if mark in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def kill_all(base: Path) -> None:
+    """As a machine that goes away. Those that would start more are held still first."""
+    for number in (signal.SIGSTOP, signal.SIGSTOP, signal.SIGKILL):
+        for pid in living(base):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+    while living(base):
+        time.sleep(0.01)

@@ -46,6 +46,13 @@ def random(*shape: int, seed: int = 0, uneven: bool = False) -> torch.Tensor:
     return (x * torch.logspace(-3, 3, shape[0])[:, None] if uneven else x).bfloat16()
 
 
+def plain_layer(inputs: int, outputs: int) -> Linear:
+    layer = Linear(inputs, outputs)
+    with torch.no_grad():
+        layer.weight.copy_(random(outputs, inputs, seed=3) / inputs**0.5)
+    return layer
+
+
 def model_like(monkeypatch) -> GPT:
     monkeypatch.setenv("NANOCHAT_DTYPE", "bfloat16")
     torch.manual_seed(0)
@@ -115,7 +122,7 @@ def test_a_scale_for_each_row_is_closer():
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_gradients_of_a_layer(products, recipe):
-    plain = Linear(256, 128)
+    plain = plain_layer(256, 128)
     layer = Float8Linear(plain, recipe)
     assert layer.weight is plain.weight and (layer.in_features, layer.out_features) == (256, 128) and layer.training
     x, dy = random(96, 256, seed=1).view(2, 48, 256).requires_grad_(), random(96, 128, seed=2).view(2, 48, 128)
@@ -130,7 +137,7 @@ def test_gradients_of_a_layer(products, recipe):
 
 def test_gradients_in_any_layout(products):
     """What comes from above may be one number for all."""
-    layer, x = Float8Linear(Linear(128, 128), "tensorwise"), random(32, 128)
+    layer, x = Float8Linear(plain_layer(128, 128), "tensorwise"), random(32, 128)
     layer(x).sum().backward()
     expected = x.float().sum(0).expand(128, 128)
     assert (layer.weight.grad - expected).norm() / expected.norm() < 0.1
@@ -138,7 +145,7 @@ def test_gradients_in_any_layout(products):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_evaluation_is_that_of_the_plain_layer(products, recipe):
-    plain, x = Linear(128, 256), random(5, 128)
+    plain, x = plain_layer(128, 256), random(5, 128)
     layer = Float8Linear(plain, recipe).eval()
     assert torch.equal(layer(x), plain(x)) and not products
 

@@ -342,7 +342,7 @@ def test_two_seeds_are_a_tie(tmp_path, first):
     said, ahead = compare(tmp_path, "a", "b")
     assert ahead == {"step": "tie", "time": "tie", "FLOPs": "tie"}, said
     text = (tmp_path / "out/compare.md").read_text()
-    assert "noise between seeds is unknown" in text and "noise unknown: lower bound" in text and "What their settings differ in is not known" in text
+    assert "noise between seeds is unknown" in text and "noise unknown: estimate" in text and "What their settings differ in is not known" in text
 
 
 def test_a_broken_learning_rate_is_no_tie(tmp_path):
@@ -408,6 +408,33 @@ def test_a_machine_that_is_busy_now_and_then(tmp_path):
     assert compare(tmp_path, "a", "b")[1]["time"] == "tie" and compare(tmp_path, "a", "broken")[1]["time"] == "A ahead"
 
 
+def test_what_single_runs_cannot_tell(tmp_path):
+    """Too few steps say nothing of the noise, and then no difference is one. A spike is no noise: beside it a broken learning rate still shows."""
+    for tag, value in (("short", 1.0), ("other", 2.0)):
+        records = [{"step": 1, "loss": value, "smooth_loss": value, "seconds": 1.0}, {"step": 2, "val_bpb": value}]
+        make_run(tmp_path, "base", tag, records, {"steps": 2})
+    assert set(compare(tmp_path, "short", "other")[1].values()) <= {"tie", "–"}
+    text = (tmp_path / "out/compare.md").read_text()
+    assert "noise unknown: too few steps are logged" in text and "inf" not in text
+    for tag, how in (("spiky", {"seed": 1}), ("broken", {"seed": 2, "lr": 20.0})):
+        path = base_run(tmp_path, tag, **how) / "metrics.jsonl"
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        records = [{**record, "loss": record["loss"] + 20 * (record["step"] in (90, 100))} if "loss" in record else record for record in records]
+        write(path, "".join(json.dumps(record) + "\n" for record in records))
+    assert set(compare(tmp_path, "spiky", "broken")[1].values()) == {"A ahead"}
+
+
+def test_other_schedules_and_speeds_are_said(tmp_path):
+    for tag, steps, seconds in (("a", 120, 0.5), ("b", 120, 0.51), ("c", 80, 0.9)):
+        plan = config_of("base")
+        plan["plan"]["num_iterations"] = steps
+        base_run(tmp_path, tag, steps=steps, step_seconds=seconds, config=plan)
+    assert not any("Note" in line for line in compare(tmp_path, "a", "b")[0])
+    said = compare(tmp_path, "a", "c")[0]
+    assert any("planned for different numbers of steps (80, 120)" in line for line in said)
+    assert any(line.startswith("Note: a step of B took 1.80 times as long as one of A.") for line in said)
+
+
 def test_between_validations_the_loss_shows_the_way(tmp_path):
     run = read_run(base_run(tmp_path, "a", noise=0.0), "base")
     metric = comparing.METRICS["base"][0]
@@ -438,18 +465,20 @@ def test_folders_of_every_kind(tmp_path):
 
 
 def test_the_quantiles():
-    """Against published tables of Student's t."""
-    for freedom, quantile in ((1, 12.706), (2.9, 4.303), (10, 2.228), (11, 2.201), (15, 2.131), (30, 2.042), (120, 1.980), (1e9, 1.960)):
+    """Against published tables of Student's t, and between whole degrees of freedom against its integral."""
+    for freedom, quantile in ((1, 12.706), (2, 4.303), (10, 2.228), (11, 2.201), (15, 2.131), (30, 2.042), (120, 1.980), (1e9, 1.960)):
         assert comparing.student_975(freedom) == pytest.approx(quantile, abs=6e-4)
+    for freedom, quantile in ((1.16, 9.229), (1.5, 6.017), (1.8, 4.795), (2.5, 3.575), (5.5, 2.502), (9.5, 2.244)):
+        assert quantile - 1e-3 < comparing.student_975(freedom) < 1.03 * quantile
 
 
 def test_a_difference_by_hand():
     """Welch: values 1, 2, 3 and 5, 7, 9: means 2 and 7, variances 1 and 4, so the error is √(5/3) and there are 2.94 degrees of freedom."""
-    gap = comparing.difference(comparing.Value(2, 1, 0.1, 3), comparing.Value(7, 2, 0.1, 3))
-    assert gap.value == 5 and gap.margin == pytest.approx(4.3027 * math.sqrt(5 / 3)) and not gap.clear
-    gap = comparing.difference(comparing.Value(2, None, 0.3, 1), comparing.Value(3.6, None, 0.4, 1))
+    gap = comparing.difference(comparing.Value(2, 1, 3), comparing.Value(7, 2, 3), 0.1)
+    assert gap.value == 5 and gap.margin == pytest.approx(comparing.student_975(50 / 17) * math.sqrt(5 / 3)) and gap.clear
+    gap = comparing.difference(comparing.Value(2, None, 1), comparing.Value(3.6, None, 1), 0.5)
     assert gap.margin == pytest.approx(1.5) and gap.clear and "unknown" in gap.why
-    same = comparing.difference(comparing.Value(2, 0.0, 0.3, 2), comparing.Value(2.001, 0.0, 0.4, 2))  # one seed, run twice
+    same = comparing.difference(comparing.Value(2, 0.0, 2), comparing.Value(2.001, 0.0, 2), 0.5)  # one seed, run twice
     assert not same.clear and "unknown" in same.why
 
 

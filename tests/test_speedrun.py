@@ -3,7 +3,6 @@
 On 2 cores the rehearsal takes some minutes, most of which goes into starting processes: so only pretraining has two ranks.
 """
 
-import contextlib
 import importlib
 import io
 import os
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers import same
+from helpers import kill_all, linux, living, same
 from loopback_hub import Fault
 from test_core_bundle import ZIP
 from test_tasks_hub import REPOS, ApiHub, repository
@@ -211,31 +210,10 @@ class Rehearsal(NamedTuple):
         assert self.start().wait(timeout=900) == 0, self.log[-6000:]
         return self.log[before:]
 
-    def living(self) -> list[int]:
-        """All processes that the recipe has started, in whatever session and whoever's children they are now."""
-        mark, found = f"NANOCHAT_BASE_DIR={self.base}\0".encode(), []
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            with contextlib.suppress(OSError):  # it has just ended
-                if mark in path.read_bytes():
-                    found.append(int(path.parent.name))
-        return found
-
-    def kill(self) -> None:
-        """As a machine that goes away. Those that would start more are held still first."""
-        for number in (signal.SIGSTOP, signal.SIGSTOP, signal.SIGKILL):
-            for pid in self.living():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
-        while self.living():
-            time.sleep(0.01)
-
     def steps(self, stage: str) -> int:
         """How many steps of a stage are in its log."""
         records, _ = read_records(self.base / f"{stage}_checkpoints" / "d2" / "metrics.jsonl")
         return max((record["step"] for record in records if "loss" in record), default=0)
-
-
-linux = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
 
 
 @pytest.fixture(scope="module")
@@ -283,14 +261,14 @@ def test_killed_again_and_again(undisturbed, hub, tmp_path):
 
     def stop(process: subprocess.Popen, way: signal.Signals) -> None:
         if way == signal.SIGKILL:
-            rehearsal.kill()
+            kill_all(rehearsal.base)
         elif way == signal.SIGTERM:
             process.send_signal(way)  # as `kill` does it
         else:
             os.killpg(process.pid, way)  # as a terminal does it
         status = process.wait(timeout=120)
         assert status == {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}[way], rehearsal.log[-6000:]
-        assert rehearsal.living() == [], rehearsal.log[-3000:]
+        assert living(rehearsal.base) == [], rehearsal.log[-3000:]
 
     # While text comes in, of which half of a shard has arrived
     hub.faults["GET", late] = iter([Fault(stop_after=20_000, hold=hold)])
