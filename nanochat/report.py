@@ -278,6 +278,12 @@ def environment(stages: dict[str, Stage]) -> list[str]:
         git = dict_of(run.config.get("git"))
         return plain(git.get("commit"))[:10] + (" and changes" if git.get("dirty") else "") if git else DASH
 
+    def began(run: Run) -> str:
+        parts = run.config.get("parts")
+        if not isinstance(parts, list) or not parts:
+            return DASH
+        return plain(dict_of(parts[0]).get("began")) + (f", parts: {len(parts)}" if len(parts) > 1 else "")
+
     rows = [
         row("device", lambda run, hardware, _: plain(hardware.get("name") or hardware.get("device") or run.summary.get("device"))),
         row("devices", lambda run, hardware, _: plain(hardware.get("count"))),
@@ -287,9 +293,8 @@ def environment(stages: dict[str, Stage]) -> list[str]:
         row("numbers", lambda run, *_: plain(run.summary.get("dtype"))),
         row("Python", lambda run, _, versions: plain(versions.get("python"))),
         row("torch", lambda run, _, versions: plain(versions.get("torch"))),
-        row("nanochat", lambda run, _, versions: plain(versions.get("nanochat"))),
         row("git commit", lambda run, *_: commit(run)),
-        row("started", lambda run, *_: plain(run.config.get("started"))),
+        row("started", lambda run, *_: began(run)),
     ]
     return table(["", *[NAMES[name] for name in stages]], rows)
 

@@ -67,9 +67,9 @@ def base_run(base: Path, tag: str, seconds: float = 60.0, config: dict | None = 
 def config_of(stage: str, **flags) -> dict:
     return {"stage": stage, "flags": {"depth": 6, "dataset": "climbmix", "matrix_lr": 0.02, "model_tag": "d6", "resume": None, **flags},
             "plan": {"num_iterations": STEPS, "counts": {"total": 6_586_514}, "windows": list(range(20))},
-            "versions": {"python": "3.12.1", "torch": "2.13.0", "nanochat": "0.1.0"}, "git": {"commit": "0123456789abcdef", "dirty": True},
+            "versions": {"python": "3.12.1", "torch": "2.13.0"}, "git": {"commit": "0123456789abcdef", "dirty": True},
             "hardware": {"device": "cuda", "name": "NVIDIA H100 80GB HBM3", "count": 8, "cores": 96, "memory": 80 << 30},
-            "started": "2026-11-21T20:00:00+00:00"}  # fmt: skip
+            "parts": [{"from_step": 0, "began": "2026-11-21T20:00:00+00:00"}, {"from_step": 20, "began": "2026-11-21T21:00:00+00:00"}]}  # fmt: skip
 
 
 def evaluate_chat(
@@ -164,8 +164,12 @@ def test_every_number_is_that_of_the_files(full, tmp_path):
     assert "| together | 1:12:11 | 28.87 |" in text  # (61 + 3600 + 100 + 360 + 60 + 50 + 100) s at 24 USD
     assert "24.00 USD per hour (8 x H100 SXM at 3.00 USD" in text and "nanochat/hardware.py" in text
     assert (
-        rows["device"] == ["NVIDIA H100 80GB HBM3"] * 3 and rows["git commit"] == ["0123456789 and changes"] * 3 and rows["torch"] == ["2.13.0"] * 3
+        rows["device"] == ["NVIDIA H100 80GB HBM3"] * 3
+        and rows["git commit"] == ["0123456789 and changes"] * 3
+        and rows["torch"] == ["2.13.0"] * 3
+        and rows["started"] == ["2026-11-21T20:00:00+00:00, parts: 2"] * 3
     )
+    assert rows["started"] == ["2026-11-21T20:00:00+00:00, parts: 2"] * 3
     assert rows["hellaswag"] == ["0.4321", "0.2428", "500"] and rows["tokens in its vocabulary"] == ["32,768"] and rows["prose"] == ["3.24"]
     assert "FLOPs" in rows and rows["FLOPs"] == ["7.20e+11"] and rows["parameters"] == ["6,586,514"] and rows["peak memory"]
     assert rows["reward, smoothed"] == ["0.5512"] and rows["pass@1, during training"] == ["0.2512"]
