@@ -38,6 +38,7 @@ series_begin() {  # check what was asked for, and prepare; $1: default name of t
             DATASET=tinyworld NPROC_PER_NODE="${NPROC_PER_NODE:-1}" VOCAB_SIZE="${VOCAB_SIZE:-1024}"
             export NANOCHAT_BASE_DIR="$BASE/series_cpu"
             BASE="$NANOCHAT_BASE_DIR"
+            export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"  # so small matrices are not worth sharing
             # Learning rates for small batches and short runs, as in runs/runcpu.sh, which says why
             COMMON=(--aspect-ratio=32 --head-dim=8 --max-seq-len=128 --device-batch-size=8 --total-batch-size=1024 --warmup-steps=20
                 --matrix-lr=0.16 --embedding-lr=2.4 --unembedding-lr=0.064 --scalar-lr=1 --weight-decay=0.1 --compile=off
