@@ -73,6 +73,8 @@ def check_args(args: argparse.Namespace) -> None:
         raise UserError(f"--output {args.output} lies in something that is no folder: correct the path")
     if args.output.is_dir():
         raise UserError(f"--output {args.output} is a folder: give the file's name as well")
+    if args.output.exists() and not args.output.is_file():
+        raise UserError(f"--output {args.output} is a device or a pipe: give the name of a file")
     if args.output.exists() and not args.overwrite:
         raise UserError(f"{args.output} is there already: give another --output, or --overwrite to replace it")
 

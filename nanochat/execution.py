@@ -278,10 +278,22 @@ def _judge(outcome: _Outcome, timeout: float, memory: int, level: str) -> Execut
     return ExecutionResult(error is None, stdout, stderr, error, late, large, level)
 
 
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[str]:
+    folder = tempfile.TemporaryDirectory(prefix="nanochat-", ignore_cleanup_errors=True)
+    try:
+        yield folder.name
+    finally:
+        try:
+            folder.cleanup()
+        except RecursionError:  # a program may nest folders deeper than Python's own remover can go
+            subprocess.run(["rm", "-rf", folder.name], check=False, stderr=subprocess.DEVNULL)
+
+
 def _launch(code: str, parts: list[str], timeout: float, memory: int, mark: str = "") -> _Outcome:
     runner = Path(__file__).with_name("sandbox_runner.py")
     environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}  # Python may not start without it
-    with tempfile.TemporaryDirectory(prefix="nanochat-", ignore_cleanup_errors=True) as folder:
+    with _temporary_folder() as folder:
         Path(folder, "program.py").write_bytes(code.encode("utf-8", "surrogatepass"))
         reading, writing = os.pipe()
         try:

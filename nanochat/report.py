@@ -259,12 +259,11 @@ def time_and_cost(base: Path, stages: dict[str, Stage]) -> list[str]:
 
 
 def since_reset(base: Path, stages: dict[str, Stage]) -> float | None:
-    """Seconds since the report was begun, if anything in it has ended since."""
+    """Seconds from when the report was begun to the last thing in it that ended after that, if anything did."""
     started = number(read_json(base / STARTED).get("time"))
-    summaries = [stage.run.folder / "summary.json" for stage in stages.values()]
-    if started is None or not any(path.exists() and path.stat().st_mtime >= started for path in summaries):
-        return None
-    return max(0.0, time.time() - started)
+    results = [*(stage.run.folder / "summary.json" for stage in stages.values()), *base.glob("base_eval/*.json"), *base.glob("chat_eval/*.json")]
+    ended = max((path.stat().st_mtime for path in results if path.exists()), default=0.0)
+    return ended - started if started is not None and ended >= started else None
 
 
 def environment(stages: dict[str, Stage]) -> list[str]:

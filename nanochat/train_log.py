@@ -19,10 +19,10 @@ NO_RUN = "dummy"  # upstream's name for a run that wandb should not hear of
 
 # What wandb calls our metrics: upstream's names, so that its dashboards fit. What is not here is called as it is.
 WANDB_NAMES = {
-    "loss": "train/loss", "lr": "train/lrm", "seconds": "train/dt", "tokens_per_second": "train/tok_per_sec", "mfu": "train/mfu",
-    "epoch": "train/epoch", "val_bpb": "val/bpb", "total_seconds": "total_training_time",
-    "total_flops": "total_training_flops",
+    "smooth_loss": "train/loss", "loss": "train/raw_loss", "lr": "train/lrm", "seconds": "train/dt", "tokens_per_second": "train/tok_per_sec",
+    "mfu": "train/mfu", "epoch": "train/epoch", "val_bpb": "val/bpb", "total_seconds": "total_training_time", "total_flops": "total_training_flops",
 }  # fmt: skip
+RL_NAMES = {**WANDB_NAMES, "loss": "loss", "lr": "lrm", "length": "sequence_length"}
 
 
 @dataclass
@@ -80,7 +80,7 @@ class TrainLog:
         with open(self.directory / LOG_NAME, "a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         if self.wandb is not None:
-            self.wandb.log({WANDB_NAMES.get(k, k): v for k, v in record.items() if k != "step"}, step=record["step"])
+            self.wandb.log(for_wandb(record), step=record["step"])
 
     def finish(self, **summary) -> None:
         if self.silent:
@@ -92,6 +92,13 @@ class TrainLog:
     def close(self) -> None:
         if self.wandb is not None:
             self.wandb.finish()
+
+
+def for_wandb(record: dict) -> dict:
+    """A line as upstream's dashboards expect it."""
+    names = RL_NAMES if "reward" in record else WANDB_NAMES
+    said = {names.get(key, key): value for key, value in record.items() if key != "step"}
+    return {**said, "train/mfu": 100 * said["train/mfu"]} if "train/mfu" in said else said
 
 
 def run_config(stage: str, flags: dict, plan: dict, compute: Compute) -> dict:

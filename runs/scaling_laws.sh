@@ -8,12 +8,13 @@
 #
 # Hardware: 8×H100. Calculated, not run: 28 runs of 5.25e19 FLOPs together are 4.1 hours at 45 % of the peak, which the small models will not reach,
 # and each run starts, compiles and is evaluated besides. Disk: 30 GB of text, and the last checkpoint of each run, of which optim_*.pt may be deleted.
-# SCALE=cpu, 2 cores: 15 runs of 8.75e12 FLOPs and 14 million tokens together; calculated: 8 minutes at 28,000 to 39,000 tokens/s, which one thread
-# of a quiet machine had at widths of 24 to 48 (2026-11-21), and 1 for the starts. TO BE MEASURED: the time of the whole.
-# What to expect: on GPUs nothing is measured yet. SCALE=cpu, single runs (2026-11-21), bits per byte at widths of 24, 32, 48 and 64:
-#   2.5e11 FLOPs: 1.295 1.259 1.295 -        5e11: - 1.135 1.134 -        1e12: 0.977 0.941 1.000 1.026
-# At 2.5e11 and 1e12 the best size lies inside; but runs scatter about the parabolas by as much as these rise (0.03 at 1e12), so expect wide
-# limits, and budgets that are left out for it. It shows how the method works, and is no law for large models. TO BE MEASURED: the exponents.
+# SCALE=cpu, 2 cores: 15 runs of 8.75e12 FLOPs and 14 million tokens together, 8 minutes 7 seconds without the installation (2026-11-22, Zen 4 EPYC; on
+# one core, since another recipe had the other).
+# What to expect: on GPUs nothing is measured yet. SCALE=cpu, that run, bits per byte at widths of 24, 32, 48, 64 and 96:
+#   2.5e11 FLOPs: 1.295 1.259 1.295 1.385 1.566    5e11: 1.133 1.135 1.134 1.151 1.279    1e12: 0.977 0.941 1.000 1.027 1.049
+# It shows how the method works, and is no law for large models: runs so short scatter by up to 0.03, which is as much as the parabolas rise. So only
+# the first of the budgets has a lowest point (62,000 scaling parameters, 8.5 tokens for each); scaling.md leaves the others out, says why, and gives
+# no exponents.
 # A budget whose best model is the smallest or the largest has no lowest point to be relied on; scaling.md says so, and leaves it out.
 #   BUDGETS="5e17 1e18 2e18 4e18"      FLOPs of a run (SCALE=cpu: 2.5e11 5e11 1e12)
 #   DEPTHS="8 10 12 14 16 18 20"       each budget is spent at each of them (SCALE=cpu: 2)

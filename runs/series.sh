@@ -31,6 +31,7 @@ series_begin() {  # check what was asked for, and prepare; $1: default name of t
     case "$SCALE" in
         gpu)
             DATASET=climbmix NPROC_PER_NODE="${NPROC_PER_NODE:-8}" VOCAB_SIZE="${VOCAB_SIZE:-32768}"
+            WHAT="climbmix, ${SHARDS:-300} shards, $VOCAB_SIZE tokens"
             export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"  # ranks would otherwise fight for the cores
             COMMON=(--eval-every=1000000 --save-every=500)  # evaluated before the first step and after the last
             ;;
@@ -38,6 +39,7 @@ series_begin() {  # check what was asked for, and prepare; $1: default name of t
             DATASET=tinyworld NPROC_PER_NODE="${NPROC_PER_NODE:-1}" VOCAB_SIZE="${VOCAB_SIZE:-1024}"
             export NANOCHAT_BASE_DIR="$BASE/series_cpu"
             BASE="$NANOCHAT_BASE_DIR"
+            WHAT="tinyworld, ${MEGABYTES:-24} MB, $VOCAB_SIZE tokens"
             export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"  # so small matrices are not worth sharing
             # Learning rates for small batches and short runs, as in runs/runcpu.sh, which says why
             COMMON=(--aspect-ratio=32 --head-dim=8 --max-seq-len=128 --device-batch-size=8 --total-batch-size=1024 --warmup-steps=20
@@ -82,11 +84,11 @@ series_prepare() {
     fi
     python -m dev.scaling_analysis check "$SERIES" --dataset "$DATASET" --vocab-size "$VOCAB_SIZE"
     mkdir -p "$BASE/$SERIES"
-    touch "$BASE/$SERIES/.prepared"  # last: other nodes wait for it
+    echo "$WHAT" >"$BASE/$SERIES/.prepared"  # last: other nodes wait for it
 }
 
 series_await() {
-    while [ ! -f "$BASE/$SERIES/.prepared" ]; do
+    while [ "$(cat "$BASE/$SERIES/.prepared" 2>/dev/null)" != "$WHAT" ]; do
         echo "waiting for node 0 to prepare text and tokenizer ($BASE/$SERIES/.prepared)"
         sleep 10
     done

@@ -6,8 +6,8 @@
 #   DEPTH=12 RL=1 bash runs/speedrun.sh          # a smaller model, and reinforcement learning after SFT
 #
 # Hardware: 8×H100 (80 GB); calculated, 80 GB of disk, 100 with RL. Time and cost, of pretraining alone:
-#   published by others    karpathy/nanochat: depth 24 takes about 3 hours, at about 24 USD an hour for the node some 72 USD, with a CORE of 0.2585
-#                          (a slower setting than this one: bf16, 12 tokens per parameter; dev/LEADERBOARD.md)
+#   published by others    karpathy/nanochat: 1.65 hours, at about 24 USD an hour for the node some 40 USD, with a CORE of 0.2626
+#                          (its best; other settings took up to 3 hours: dev/LEADERBOARD.md)
 #   calculated             2.18 hours and 52 USD, at 45 % of the peak in bf16 and 3 USD per GPU and hour: 5,568 steps, 63 GiB on each GPU
 #                          (python -m scripts.base_train --depth 24 --target-param-data-ratio 8 --fp8 --dry-run 8xH100)
 #   measured by us         nothing: it has not run on such a node yet. tests/test_speedrun.py runs all of it at toy size, on a CPU

@@ -4,7 +4,9 @@
 # A terminal that goes away ends both as well, but what writes to it fails, and saves no more: start long runs in screen, tmux or with nohup.
 
 stages_listen() {
-    stopped=0 running=""
+    stopped=0 running="" stages_launcher=()
+    # What runs should not outlive the recipe, even if that is killed: started again, the recipe would find it at work. Linux can see to it
+    if setpriv --pdeathsig TERM true 2>/dev/null; then stages_launcher=(setpriv --pdeathsig TERM); fi
     trap 'stopped=130; stages_interrupt' INT
     trap 'stopped=143; stages_interrupt' TERM
     trap 'stopped=129; stages_interrupt' HUP
@@ -17,7 +19,7 @@ stages_run() {  # $@: a command; its status
     # In the background, since a shell hears of signals only while it waits; and as a process group of its own (-m), which hears of them from here
     # alone: torchrun passes on what it hears, and a second signal while it waits for its ranks would have it leave them behind
     set -m
-    "$@" &
+    ${stages_launcher[@]+"${stages_launcher[@]}"} "$@" &
     running=$!
     set +m
     if [ "$stopped" != 0 ]; then stages_interrupt; fi  # it came when there was nobody to tell

@@ -330,7 +330,7 @@ def main(args: argparse.Namespace) -> int:
     for split in ("train", "val"):
         pretrain_batches(tokenizer, args.dataset, 1, T, split, compute, prefetch=False)  # looks at the data and returns
     bundle = find_bundle(args, compute)
-    lock = resuming.lock_run(directory, resuming.SHARED_SECONDS if compute.ddp and args.resume else 0) if compute.rank == 0 else None
+    lock = resuming.lock_run(directory, resuming.SHARED_SECONDS if args.resume else 0) if compute.rank == 0 else None
     print0(plan.describe())
 
     # The model and where it stands
@@ -365,7 +365,8 @@ def main(args: argparse.Namespace) -> int:
         resuming.delete_run(directory, compute)
     if resume_step is not None and compute.rank == 0:
         resuming.set_aside_later(directory, resume_step)
-    log = TrainLog(directory, compute.rank != 0, args.run, run_config("base_train", vars(args), plan._asdict(), compute), progress.step)
+    resolved = {**plan._asdict(), "device_batch_size": rows, "compiled": compiled, "attention": model.kernel}
+    log = TrainLog(directory, compute.rank != 0, args.run, run_config("base_train", vars(args), resolved, compute), progress.step)
     smooth = SmoothLoss(total=progress.smooth_total, steps=progress.step)
     stop, stopping, saved_step, this_session = StopSignal(), 0, resume_step, 0
     first_step_seconds = steady_seconds = 0.0

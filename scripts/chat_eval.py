@@ -78,10 +78,8 @@ def settings_of(task: Task, args: argparse.Namespace) -> dict:
 
 
 def covers_more(before: dict | None, numbers: dict) -> bool:
-    """An earlier result with more questions and otherwise the same settings."""
-    if before is None or before.get("items", 0) <= numbers["items"]:
-        return False
-    return {**before.get("settings", {}), "max_problems": None} == {**numbers["settings"], "max_problems": None}
+    """An earlier result with more questions: a quick look must not replace it, with whatever settings."""
+    return before is not None and before.get("items", 0) > numbers["items"]
 
 
 # --- results ---------------------------------------------------------------------------------------------------------
@@ -188,7 +186,7 @@ def main(args: argparse.Namespace) -> None:
     if args.num_samples > 1 and args.temperature == 0:
         print0(f"note: at temperature 0 all {args.num_samples} answers to a question are the same; -t 0.8, say, makes them differ")
 
-    engine = Engine(model, tokenizer, max_rows=ROWS_PER_BATCH * args.batch_size)
+    engine, saved = Engine(model, tokenizer, max_rows=ROWS_PER_BATCH * args.batch_size), 0
     for task_name, task in tasks.items():
         result = evaluate_task(
             engine, task, compute, args.max_problems, args.batch_size, args.num_samples, args.max_new_tokens, args.temperature, args.top_k,
@@ -200,13 +198,14 @@ def main(args: argparse.Namespace) -> None:
         if covers_more(found.get(task_name), numbers):
             print0(f"note: not saved, since {folder / name}.json has a result of {found[task_name]['items']} items")
             continue
-        found[task_name] = numbers
+        found[task_name], saved = numbers, saved + 1
         if compute.rank == 0:  # after each task: what was found out stays if the rest is interrupted
             items = [item_of(task[i], answers) for i, answers in enumerate(result.answers)]
             write_json(folder / name / f"{task_name}.json", {**about, "task": task_name, **numbers, "items": items})
             write_json(folder / f"{name}.json", summarize(about, found))
     tell_chatcore(summarize(about, found))
-    print0(f"saved to {folder / name}.json, and each answer in {folder / name}")
+    if saved:
+        print0(f"saved to {folder / name}.json, and each answer in {folder / name}")
     compute_cleanup()
 
 

@@ -155,7 +155,7 @@ def main(args: argparse.Namespace) -> int:
             return 0
     if not args.overwrite:
         checkpoints.check_tokenizer(directory, tokenizer)
-    lock = resuming.lock_run(directory) if compute.rank == 0 else None
+    lock = resuming.lock_run(directory, resuming.SHARED_SECONDS if args.resume else 0) if compute.rank == 0 else None
     print0(f"{source_tag}, step {source_meta['step']}: {num_steps} steps of {args.examples_per_step} questions of {args.task}, "
            f"{args.num_samples} answers to each")  # fmt: skip
 

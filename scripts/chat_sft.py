@@ -246,7 +246,7 @@ def main(args: argparse.Namespace) -> int:
     mixture = parse_mixture(args.data, dataset, args.mmlu_epochs, args.gsm8k_epochs)
     train_data, val_data = TaskMixture(train_tasks(mixture)), TaskMixture(validation_tasks(mixture))
     chat_tasks = find_chat_tasks(args, dataset, compute)
-    lock = resuming.lock_run(directory) if compute.rank == 0 else None
+    lock = resuming.lock_run(directory, resuming.SHARED_SECONDS if args.resume else 0) if compute.rank == 0 else None
     print0(f"{base_tag}, step {base_meta['step']}, trained on {dataset}: {config.n_layer} layers of width {config.n_embd}")
     print0(f"{len(train_data):,} conversations ({', '.join(f'{name}*{times}' if times > 1 else name for name, times in mixture)})")
 
@@ -283,7 +283,8 @@ def main(args: argparse.Namespace) -> int:
         resuming.delete_run(directory, compute)
     if resume_step is not None and compute.rank == 0:
         resuming.set_aside_later(directory, resume_step)
-    log = TrainLog(directory, compute.rank != 0, args.run, run_config("chat_sft", vars(args), {**chosen, "dataset": dataset}, compute), progress.step)
+    resolved = {**chosen, "device_batch_size": rows, "compiled": compiled, "attention": model.kernel, "dataset": dataset}
+    log = TrainLog(directory, compute.rank != 0, args.run, run_config("chat_sft", vars(args), resolved, compute), progress.step)
     smooth = SmoothLoss(total=progress.smooth_total, steps=progress.step)
     stop, stopping, saved_step, this_session, learned = StopSignal(), 0, resume_step, 0, 0
     first_step_seconds = steady_seconds = 0.0
@@ -322,6 +323,8 @@ def main(args: argparse.Namespace) -> int:
     while True:
         # Save first: evaluation may fail or run out of time, and the work should be on disk by then
         step, last = progress.step, done() >= 1
+        if last and resume_step is None and not learned:
+            raise UserError(f"nothing was learned: in rows of {T} tokens no conversation gets as far as an answer; a larger --max-seq-len is needed")
         if step != saved_step and (last or stopping or (step > 0 and due(args.save_every, step))):
             save()
             saved_step = step
@@ -398,8 +401,6 @@ def main(args: argparse.Namespace) -> int:
     if lock is not None:
         lock.close()
     compute_cleanup()
-    if this_session and not learned:
-        raise UserError(f"nothing was learned: in rows of {T} tokens no conversation gets as far as an answer; a larger --max-seq-len is needed")
     return 0 if finished else 128 + stopping
 
 

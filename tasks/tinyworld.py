@@ -2,7 +2,8 @@
 
 A fact can be asked in many ways: in the questions of the world itself, and in frames around a noun phrase ("Tell me the capital of {s}."). Each
 pair of a fact and a way to ask is for training or, about one in eight, for the test: by the very rule that holds tellings out of the corpus, so what
-the test asks stands nowhere in the corpus either. Some ways to ask are for the test only, whatever they ask. The other kinds have similar rules.
+the test asks stands nowhere in the corpus either, but for a few follow-ups in its dialogues. Some ways to ask are for the test only, whatever they
+ask: frames above all, around noun phrases that other frames have in training. The other kinds have similar rules.
 
 Example i of a split and kind is the same on every machine: everything is thrown by Dice, which are seeded with text.
 """
@@ -184,18 +185,27 @@ def _fact_item(r: Dice, q: Question, pool: str) -> dict:
 
 
 def names_the_answer(conversation: dict, completion: str) -> bool:
-    """The sentence that was expected, or one that has the answer in it and none that would be right for somebody else only."""
+    """The sentence that was expected, or one that has the answer in it, none that would be right for somebody else only, and nobody else's name."""
     said, expected = _words(completion), _words(conversation["messages"][-1]["content"])
-    answer = _bare(conversation["answer"])
+    asked = _words(" ".join(message["content"] for message in conversation["messages"][:-1]))
+    answer, subject = _bare(conversation["answer"]), _bare(conversation["subject"])
     if said == expected:
         return True
+    if any(f" {name} " in said and f" {name} " not in asked + expected for name in names_of(conversation["relation"]) if name != subject):
+        return False
     if len(answer) == 1 and answer.isalpha():  # letters and symbols look like words: "a", "I"
         return said.endswith(f" {answer} ")
     if any(f" {no} " in said and f" {no} " not in expected for no in ("not", "don't", "isn't", "never")):
         return False
-    own = own_answers(conversation["relation"], conversation["subject"])  # what else is true: "Nora has a cat named Biscuit"
+    own = {subject, *own_answers(conversation["relation"], conversation["subject"])}  # what else is true: "Nora has a cat named Biscuit"
     rivals = [rival for rival in answers_of(conversation["relation"]) if f" {rival} " not in expected and rival not in own]
     return f" {answer} " in said and not any(f" {rival} " in said for rival in rivals)
+
+
+@cache
+def names_of(relation: str) -> tuple[str, ...]:
+    """All that a relation is about, but for single letters."""
+    return tuple({name: None for subject in relations()[relation].facts if len(name := _bare(subject)) > 1})
 
 
 @cache

@@ -308,9 +308,7 @@ def test_a_step_without_any_target(finetune, world, micro_batches):
     with pytest.raises(UserError, match=r"nothing was learned: in rows of 256 tokens .* --max-seq-len"):
         finetune("--data", data, "--load-optimizer", "0", "--num-iterations", "2", *GENTLE)
     assert not micro_batches and losses(world) == [0, 0]
-    base, _, _ = checkpoint_manager.load_checkpoint(world / "base_checkpoints" / "tiny", BASE_STEP)
-    for name, weight in saved(world, "tiny", 2)[0].items():  # it decays a little
-        torch.testing.assert_close(weight, base[name].float(), rtol=5e-3, atol=1e-6)
+    assert not list(folder(world).glob("model_*")) and not (folder(world) / "summary.json").exists()
 
 
 # --- several ranks ---------------------------------------------------------------------------------------------------

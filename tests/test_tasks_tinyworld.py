@@ -186,11 +186,14 @@ def test_tests_are_even(tests):
      ("The capital is Paris.", "Paris", "capital", "It is Paris or Rome.", False),
      ("The capital is Paris.", "Paris", "capital", "I do not know, but I have heard of Paris.", False),
      ("The capital is Paris.", "Paris", "capital", "It isn't Paris.", False),
-     ("The opposite of hot is cold.", "cold", "opposite", "The opposite of hot is cold.", True),
+     ("The opposite of south is north.", "north", "opposite", "The opposite of south is north.", True),
      ("It is called a puppy.", "a puppy", "young", "Puppy.", True),
      ("A cat is bigger.", "A cat", "bigger", "A mouse is bigger.", False),
      ("Nora has a cat.", "a cat", "pet", "Nora has a cat named Biscuit.", True),
      ("Nora has a cat.", "a cat", "pet", "Nora has a cat named Rusty.", False),
+     ("The opposite is north.", "north", "opposite", "The opposite of south is north.", True),
+     ("The opposite is north.", "north", "opposite", "The opposite of hot is north.", False),
+     ("There are 100.", "100", "amount", "There are 100 years in a century.", True),
      ("s.", "s", "first letter", "The first letter is s.", True),
      ("s.", "s", "first letter", "s is not it, t", False),
      ("The letter t is there once.", "once", "count letter", "It appears twice.", False),
@@ -198,8 +201,9 @@ def test_tests_are_even(tests):
      ("n-i-g-h-t.", "n-i-g-h-t", "spell", "k-n-i-g-h-t.", False)],
 )  # fmt: skip
 def test_naming_the_answer(reply, answer, relation, said, right):
-    conversation = {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": reply}], "answer": answer, "relation": relation,
-                    "subject": {"pet": "Nora", "bigger": "cat>mouse"}.get(relation, "")}  # fmt: skip
+    messages = [{"role": "user", "content": "What is the first letter?"}, {"role": "assistant", "content": reply}]
+    subjects = {"pet": "Nora", "bigger": "cat>mouse", "opposite": "south", "amount": "years in a century"}
+    conversation = {"messages": messages, "answer": answer, "relation": relation, "subject": subjects.get(relation, "")}
     assert names_the_answer(conversation, said) == right
 
 

@@ -192,20 +192,33 @@ def wandb(monkeypatch, tmp_path) -> FakeWandb:
 
 def test_what_wandb_hears(tmp_path, wandb):
     log = TrainLog(tmp_path, silent=False, run="mine", config=CONFIG)
-    log.write(step=7, loss=1.5, tokens_per_second=8, mfu=0.5, total_seconds=9, total_flops=1e9)
+    log.write(step=7, loss=1.75, smooth_loss=1.5, tokens_per_second=8, mfu=0.5, total_seconds=9, total_flops=1e9)
     log.write(step=7, val_bpb=1.0, core_metric=0.25)
     log.write(step=7, chatcore_metric=0.5)
+    log.write(step=8, reward=0.5, loss=0.1, lr=0.9, length=30)
     log.finish(val_bpb=1.0)
     log.close()
     assert wandb.calls == [
         ("init", {"project": "nanochat", "name": "mine", "config": {"run": "mine", "depth": 4}, "mode": "offline"}),
-        ("log", {"train/loss": 1.5, "train/tok_per_sec": 8, "train/mfu": 0.5, "total_training_time": 9, "total_training_flops": 1e9}, 7),
+        (
+            "log",
+            {
+                "train/raw_loss": 1.75,
+                "train/loss": 1.5,
+                "train/tok_per_sec": 8,
+                "train/mfu": 50.0,
+                "total_training_time": 9,
+                "total_training_flops": 1e9,
+            },
+            7,
+        ),
         ("log", {"val/bpb": 1.0, "core_metric": 0.25}, 7),
         ("log", {"chatcore_metric": 0.5}, 7),
+        ("log", {"reward": 0.5, "loss": 0.1, "lrm": 0.9, "sequence_length": 30}, 8),
         ("finish",),
     ]
     assert wandb.summary == {"val/bpb": 1.0}
-    assert lines(tmp_path)[1:] == [{"step": 7, "val_bpb": 1.0, "core_metric": 0.25}, {"step": 7, "chatcore_metric": 0.5}]
+    assert lines(tmp_path)[1:3] == [{"step": 7, "val_bpb": 1.0, "core_metric": 0.25}, {"step": 7, "chatcore_metric": 0.5}]
 
 
 def test_the_project_on_wandb(tmp_path, wandb, monkeypatch):
