@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     group.add_argument("--model-step", type=int, default=None, help="which checkpoint (default: the last)")
     group.add_argument("--output-tag", default=None, help="folder for the new checkpoints (default: named like the SFT model's)")
     group = parser.add_argument_group("task and horizon")
-    group.add_argument("--task", default="gsm8k", help="gsm8k, tinyworld (its word problems) or spellingbee")
+    group.add_argument("--task", type=str.lower, default="gsm8k", help="gsm8k, tinyworld (its word problems) or spellingbee")
     group.add_argument("--num-epochs", type=int, default=1, help="how often to go through the task's training questions")
     group.add_argument("--num-iterations", type=int, default=-1, help="steps, instead of epochs; -1: epochs")
     group = parser.add_argument_group("a step")

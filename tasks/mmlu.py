@@ -29,5 +29,7 @@ class MMLU(CategoricalTask):
         row = self.rows[index]["train"] if self.nested else self.rows[index]
         if len(row["choices"]) != len(LETTERS):
             raise UserError(f"{self.rows.origin}, row {index} has {len(row['choices'])} choices instead of {len(LETTERS)}: repair it or leave it out")
+        if row["answer"] not in range(len(LETTERS)):
+            raise UserError(f"{self.rows.origin}, row {index} has the answer {row['answer']!r} instead of 0 to 3: repair it or leave it out")
         query = render_mc(row["question"], LETTERS, row["choices"])
         return chat(query, LETTERS[row["answer"]], subject=row.get("subject", ""), letters=LETTERS)
