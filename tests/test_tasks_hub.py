@@ -249,6 +249,8 @@ def test_what_is_wrong_with_a_local_copy(tmp_path, local):
         MMLU("all", "test", local([{"messages": []}]))
     with pytest.raises(UserError, match=r"row 0 has 3 choices instead of 4"):
         MMLU("all", "test", local([{**MMLU_ROWS[0], "choices": ["1", "3", "4"]}]))[0]
+    with pytest.raises(UserError, match=r"row 0 has the answer -1 instead of 0 to 3"):
+        MMLU("all", "test", local([{**MMLU_ROWS[0], "answer": -1}]))[0]
     with pytest.raises(UserError, match=r"row 0: the answer 'E' is none of"):
         ARC("ARC-Easy", "test", local([{**ARC_ROWS[0], "answerKey": "E"}]))[0]
     with pytest.raises(UserError, match="has no rows"):
