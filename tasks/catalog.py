@@ -27,6 +27,7 @@ EVALUATIONS: dict[str, tuple[Callable[[], Task], float]] = {
     "SpellingBee": (lambda: SpellingBee(size=256, split="test"), 0.0),
     "TinyWorld-Facts": (lambda: TinyWorld("test", "facts"), 0.0),
     "TinyWorld-Unseen": (lambda: TinyWorld("test", "facts_unseen"), 0.0),
+    "TinyWorld-Reworded": (lambda: TinyWorld("test", "facts_reworded"), 0.0),
     "TinyWorld-Choice": (lambda: TinyWorld("test", "choice"), 0.25),
     "TinyWorld-Problems": (lambda: TinyWorld("test", "problems"), 0.0),
     "TinyWorld-Spelling": (lambda: TinyWorld("test", "spelling"), 0.0),
@@ -34,8 +35,8 @@ EVALUATIONS: dict[str, tuple[Callable[[], Task], float]] = {
     "TinyWorld-Talk": (lambda: TinyWorld("test", "talk"), 0.0),
     "TinyWorld-Calculator": (lambda: TinyWorld("test", "calculator"), 0.0),
 }
-TINYWORLD = ("TinyWorld-Facts", "TinyWorld-Unseen", "TinyWorld-Choice", "TinyWorld-Problems", "TinyWorld-Spelling", "TinyWorld-Unknown",
-             "TinyWorld-Talk", "TinyWorld-Calculator", "SpellingBee")  # fmt: skip
+TINYWORLD = ("TinyWorld-Facts", "TinyWorld-Unseen", "TinyWorld-Reworded", "TinyWorld-Choice", "TinyWorld-Problems", "TinyWorld-Spelling",
+             "TinyWorld-Unknown", "TinyWorld-Talk", "TinyWorld-Calculator", "SpellingBee")  # fmt: skip
 CHATCORE = ("ARC-Easy", "ARC-Challenge", "MMLU", "GSM8K", "HumanEval", "SpellingBee")
 
 
@@ -68,7 +69,7 @@ def baseline(name: str) -> float:
 # A mixture is a list of (name, how often), written NAME*TIMES. What is generated has a size, which the name may end with: spelling:5000.
 
 # Conversations of what is generated, unless the name says how many: for models of the embedded world, and for all others.
-TINYWORLD_SIZES = {"tinyworld": 33_000, "spellingbee": 8_000, "spelling": 2_000}
+TINYWORLD_SIZES = {"tinyworld": 27_500, "spellingbee": 8_000, "spelling": 2_000}
 SIZES = {"tinyworld": 20_000, "spellingbee": 80_000, "spelling": 200_000}
 KINDS = ("facts", "choice", "problems", "spelling", "unknown", "talk", "calculator")
 KINDS_OF_TINYWORLD = tuple(f"tinyworld-{kind}" for kind in KINDS)

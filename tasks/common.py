@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from nanochat.common import UserError
+from nanochat.common import UserError, get_base_dir
 
 FINAL_ANSWER = re.compile(r"#### *(-?[0-9][0-9,]*(?:\.[0-9]+)?|-?\.[0-9]+)")  # how GSM8K, and whatever is like it, ends an answer
 CALCULATION = re.compile(r"<<([^<>=]*)=([^<>]*)>>")  # and how it notes what the calculator was asked and what it said
@@ -161,11 +161,14 @@ LOCAL_SUFFIXES = (".parquet", ".jsonl", ".json")
 
 
 class Source:
-    """Where a task's rows come from: the hub, through `datasets` and all that it honours (HF_ENDPOINT, HF_HUB_OFFLINE, its cache), or files."""
+    """Where a task's rows come from: files that are named, a copy of the data set's repository in the base dir, or the hub, through `datasets` and
+    all that it honours (HF_ENDPOINT, HF_HUB_OFFLINE, its cache)."""
 
     def __init__(self, repo: str, config: str | None, split: str, path: str | Path | None, fields: Sequence[str]):
         self.repo, self.config, self.split = repo, config, split
         self.name = f"{repo} ({f'{config}, ' if config else ''}{split})"
+        self.copy = get_base_dir() / "task_data" / repo
+        path = self.copy if path is None and self.copy.exists() else path
         self.rows: Sequence[dict] = _hub_rows(self) if path is None else _local_rows(self, Path(path).expanduser())
         self.origin = repo if path is None else str(path)
         if not len(self.rows):
@@ -193,8 +196,8 @@ def _hub_rows(source: Source) -> Sequence[dict]:
     except Exception as error:  # datasets and what it stands on raise some twenty kinds, among them plain OSError and ValueError
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"the data set {source.name} could not be loaded from the hub: {reason}. Check the network, HF_ENDPOINT and HF_HUB_OFFLINE; "
-                        f"without network, bring the cache of a machine that has it ($HF_HOME), and in Python its files (path=FILE or FOLDER of "
-                        f"parquet, json or jsonl); or leave out its task") from error  # fmt: skip
+                        f"without network, copy its repository, or its files of parquet, json or jsonl, into {source.copy}, or bring the cache of a "
+                        f"machine that has it ($HF_HOME); or leave out its task") from error  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -220,22 +223,22 @@ def _local_rows(source: Source, path: Path) -> Sequence[dict]:
     except (OSError, ValueError) as error:  # pyarrow's errors and those of JSON and Unicode are ValueErrors
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{source.name}: {path} cannot be read ({error}): repair it, or leave out path to use the hub") from error
+        raise UserError(f"{source.name}: {path} cannot be read ({error}): repair it, or take it away to use the hub") from error
 
 
 def _local_files(source: Source, path: Path) -> list[Path]:
-    """The file that is named, or those of the split in the folder that is named, or in its folders as the hub lays them out: CONFIG/ or data/."""
+    """The file that is named, or those of the split in the folder that is named, or in its folders as the hub has them: CONFIG/, data/ or NAME/."""
     if path.is_file():
         if path.suffix not in LOCAL_SUFFIXES:
             raise UserError(f"{source.name}: {path} is not a parquet, json or jsonl file")
         return [path]
-    for folder in (*([path / source.config] if source.config else []), path, path / "data"):
+    for folder in (*([path / source.config] if source.config else []), path, path / "data", path / Path(source.repo).name):
         files = [f for f in sorted(folder.glob(f"{source.split}*")) if re.fullmatch(rf"{source.split}(-\d+-of-\d+)?", f.stem)]
         for suffix in LOCAL_SUFFIXES:  # never two kinds together: they would be the same rows twice
             if found := [f for f in files if f.suffix == suffix]:
                 return found
     what = "is not there" if not path.exists() else f"has no {source.split}.parquet, .jsonl or .json (nor {source.split}-00000-of-…)"
-    raise UserError(f"{source.name}: {path} {what}: correct the path, or leave it out to load {source.repo} from the hub")
+    raise UserError(f"{source.name}: {path} {what}: correct that, or take it away to load {source.repo} from the hub")
 
 
 class ParquetRows(Sequence):

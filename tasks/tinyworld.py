@@ -1,9 +1,9 @@
 """Conversations about the embedded world: the chat data and the chat tests that need no network.
 
-A fact can be asked in many ways: in the questions of the world itself, and in frames around a noun phrase ("Tell me the capital of {s}."). Each
-pair of a fact and a way to ask is for training or, about one in eight, for the test: by the very rule that holds tellings out of the corpus, so what
-the test asks stands nowhere in the corpus either, but for a few follow-ups in its dialogues. Some ways to ask are for the test only, whatever they
-ask: frames above all, around noun phrases that other frames have in training. The other kinds have similar rules.
+A fact can be asked in many ways: in the questions of the corpus, in frames around a noun phrase ("Tell me the capital of {s}."), and in further
+wordings (tinyworld_asking). Each pair of a fact and a way to ask is for training or, about one in eight, for the test: by the very rule that holds
+tellings out of the corpus, so what the test asks stands nowhere in the corpus either, but for a few follow-ups in its dialogues. Some frames and one
+wording of each relation are for the test only, whatever they ask about. The other kinds have similar rules.
 
 Example i of a split and kind is the same on every machine: everything is thrown by Dice, which are seeded with text.
 """
@@ -16,9 +16,10 @@ from string import Formatter
 from typing import NamedTuple
 
 from nanochat.execution import use_calculator
-from nanochat.tinyworld import CHOICE, LEAD_INS, WEIGHTS, Dice
+from nanochat.tinyworld import CHOICE, WEIGHTS, Dice
 from nanochat.tinyworld_bundle import NEAR
-from nanochat.tinyworld_facts import capital, is_held_out, relations, tell, tellings
+from nanochat.tinyworld_facts import Telling, capital, is_held_out, relations, tell, tellings
+from tasks import tinyworld_asking as ways
 from tasks import tinyworld_talk as talk
 from tasks.common import Task, chat, render_mc, same_final_answer
 from tasks.tinyworld_problems import practice, problem
@@ -32,40 +33,7 @@ SPELLING = ("spell", "length", "first letter", "last letter", "count letter")
 ARITHMETIC = ("sum", "difference", "product", "quotient", "equation", "larger")
 FACTS = tuple(name for name in WEIGHTS if name not in SPELLING + ARITHMETIC)
 
-# --- ways to ask -----------------------------------------------------------------------------------------------------
-
-NOUN_PHRASES = {
-    "capital": "the capital of {s}", "continent": "the continent of {s}", "symbol": "the chemical symbol of {s}", "class": "the class of {a}",
-    "atomic number": "the atomic number of {s}", "opposite": "the opposite of {s}", "eats": "the food of {a}", "young": "the name of a baby {s}",
-    "legs": "the number of legs of {a}", "color": "the color of {s}", "past": "the past tense of {s}", "plural": "the plural of {s}",
-    "amount": "the number of {u} in {h}", "sides": "the number of sides of {a}", "next day": "the day after {s}",
-    "previous day": "the day before {s}", "next month": "the month after {s}", "previous month": "the month before {s}",
-    "next number": "the number after {s}", "next letter": "the letter after {s}", "next planet": "the planet after {s}",
-    "favorite color": "the favorite color of {s}", "favorite food": "the favorite food of {s}", "hobby": "the hobby of {s}",
-    "profession": "the job of {s}", "lives": "the home of {p}", "language": "the language of {s}", "month length": "the number of days in {s}",
-    "spell": "the spelling of {s}", "length": "the number of letters in {s}", "first letter": "the first letter of {s}",
-    "last letter": "the last letter of {s}", "sound": "the sound of {a}", "pet": "the pet of {s}", "does": "the work of {a}",
-    "works": "the place of work of {a}", "kind": "what {a} is", "material": "the material for {s}", "in words": "the number {s} in words",
-    "tool for": "the thing to {s} with", "place for": "the place to {s}", "part for": "the part of the body to {s} with",
-    "planet number": "the place of {s} among the planets", "month number": "the place of {s} in the year",
-}  # fmt: skip
-FRAMES = ("Tell me {np}.", "Please tell me {np}.", "I want to know {np}.", "I would like to know {np}.", "{NP}, please.", "{NP}?")
-UNSEEN_FRAMES = ("Can you tell me {np}?", "Give me {np}.", "Help me with {np}.", "Today I must learn {np}.", "Could you please tell me {np}?")
-FIRST_FRAME, FIRST_UNSEEN_FRAME = 100, 150  # their numbers as phrasings; the world's own phrasings have smaller ones
-
-PREFIXES = ("", "", "", "", "", "", "Hello! ", "Hi! ", "Please tell me: ", "I have a question: ", *LEAD_INS[3:])
-UNSEEN_PREFIXES = ("My teacher wants to know this: ", "Good day! ", "Excuse me, ", "Quick question. ", "Next one: ", "Please help me. ")
-
-FOLLOW_UPS = {  # what the subject is called when the question is asked of another one: "And Spain?"
-    **dict.fromkeys(("capital", "continent", "language", "symbol", "atomic number", "opposite", "color", "past", "plural", "favorite color"), "s"),
-    **dict.fromkeys(("favorite food", "hobby", "month length", "length", "first letter", "last letter"), "s"),
-    **dict.fromkeys(("eats", "young", "legs", "class"), "a"),
-}
-OF = ("capital", "continent", "symbol", "atomic number", "opposite", "color", "past", "plural", "favorite color", "favorite food", "hobby",
-      "first letter", "last letter")  # fmt: skip  # "And of Spain?" is good English for these
-FOLLOW_FRAMES = ("And {x}?", "What about {x}?", "And what about {x}?", "And of {x}?")
-UNSEEN_FOLLOW_FRAMES = ("How about {x}?", "Now {x}, please.", "And for {x}?")
-FOLLOW_UP = 200  # as a phrasing
+# --- questions -------------------------------------------------------------------------------------------------------
 
 
 class Question(NamedTuple):
@@ -78,49 +46,59 @@ class Question(NamedTuple):
 
 
 @cache
-def unseen_phrasing(relation: str) -> int | None:
-    """The question of the world that no training conversation asks in these words about anything: the last one, where there are three or more."""
-    asking = [i for i, template in enumerate(relations()[relation].phrasings) if "|" in template]
-    return asking[-1] if len(asking) >= 3 else None
-
-
-@cache
 def questions(relation: str, pool: str) -> tuple[Question, ...]:
-    """All questions about a relation that a pool may ask: train; seen, which asks in ways that train uses; unseen, which asks in other ways."""
+    """All questions about a relation that a pool may ask: train; seen, which asks in ways that train uses; unseen and reworded, which ask in frames
+    and in wordings that train does not have."""
     found = []
-    for t in tellings(relation):
-        if t.is_question and pool == ("unseen" if t.phrasing == unseen_phrasing(relation) else "seen" if t.held_out else "train"):
-            found.append(Question(relation, t.subject, t.phrasing, t.prompt, t.answer, t.text))
-    first, frames = (FIRST_UNSEEN_FRAME, UNSEEN_FRAMES) if pool == "unseen" else (FIRST_FRAME, FRAMES)
-    for phrasing, frame in enumerate(frames, first):
-        for subject in relations()[relation].facts if relation in NOUN_PHRASES else ():
-            if pool == "unseen" or is_held_out(relation, subject, phrasing) == (pool == "seen"):
-                found.append(_framed(relation, subject, frame, phrasing))
+    if pool in ("train", "seen"):
+        own = [t for t in tellings(relation) if t.is_question and t.held_out == (pool == "seen")]
+        found += [_question(relation, t.subject, t.phrasing, t.prompt, t) for t in own]
+    for phrasing, template in _templates(relation, pool).items():
+        for subject, fields in relations()[relation].facts.items():
+            if pool not in ("train", "seen") or is_held_out(relation, subject, phrasing) == (pool == "seen"):
+                found.append(_question(relation, subject, phrasing, template.format_map(fields)))
     return tuple(found)
 
 
-def _framed(relation: str, subject: str, frame: str, phrasing: int) -> Question:
-    np = NOUN_PHRASES[relation].format_map(relations()[relation].facts[subject])
-    plain = tell(relations()[relation], subject, 0)
-    return Question(relation, subject, phrasing, frame.format(np=np, NP=capital(np)), plain.answer, plain.text)
+@cache
+def _templates(relation: str, pool: str) -> dict[int, str]:
+    """In which frames and wordings a pool asks, by their numbers as phrasings."""
+    np = ways.NOUN_PHRASES.get(relation)
+    frames, unseen_frames = ([frame.format(np=np, NP=capital(np)) for frame in some if np] for some in (ways.FRAMES, ways.UNSEEN_FRAMES))
+    if pool == "unseen":
+        return dict(enumerate(unseen_frames, ways.FIRST_UNSEEN_FRAME))
+    *wordings, unseen_wording = list(enumerate(ways.WORDINGS.get(relation, ()), ways.FIRST_WORDING)) or [()]
+    if pool == "reworded":
+        return dict([unseen_wording] if unseen_wording else [])
+    return dict([*enumerate(frames, ways.FIRST_FRAME), *wordings])
+
+
+def _question(relation: str, subject: str, phrasing: int, prompt: str, asked: Telling | None = None) -> Question:
+    """Answered by a whole sentence, the plainest telling: to say first what was asked for is how a small model finds the answer."""
+    plain, o = tell(relations()[relation], subject, 0), relations()[relation].facts[subject]["o"]
+    if asked and relation == "bigger":  # who is smaller is not answered by who is bigger
+        return Question(relation, subject, phrasing, prompt, asked.answer, asked.text)
+    if asked and f" {_bare(asked.answer)} " in _words(plain.text):
+        return Question(relation, subject, phrasing, prompt, asked.answer, plain.text)
+    answer = plain.answer if _bare(plain.answer) == _bare(o) else o  # there are 60 minutes in an hour: the number is asked for
+    return Question(relation, subject, phrasing, prompt, answer, plain.text)
 
 
 @cache
 def _to_follow(relation: str, pool: str) -> tuple[str, ...]:
     """Subjects that a follow-up may ask about, if there are enough of them."""
-    if relation not in FOLLOW_UPS:
+    if relation not in ways.FOLLOW_UPS:
         return ()
-    subjects = tuple(s for s in relations()[relation].facts if is_held_out(relation, s, FOLLOW_UP) == (pool != "train"))
+    subjects = tuple(s for s in relations()[relation].facts if is_held_out(relation, s, ways.FOLLOW_UP) == (pool != "train"))
     return subjects if len(subjects) > 1 else ()
 
 
 def follow_up(r: Dice, relation: str, before: str, pool: str) -> Question:
     """The same question about another subject. The subjects that the test asks about are never asked about like this in training."""
     subject = r.pick([s for s in _to_follow(relation, pool) if s != before])
-    frames = UNSEEN_FOLLOW_FRAMES if pool == "unseen" else FOLLOW_FRAMES if relation in OF else FOLLOW_FRAMES[:-1]
-    name = relations()[relation].facts[subject][FOLLOW_UPS[relation]]
-    plain = tell(relations()[relation], subject, 0)
-    return Question(relation, subject, FOLLOW_UP, r.pick(frames).format(x=name), plain.answer, plain.text)
+    frames = ways.UNSEEN_FOLLOW_FRAMES if pool == "unseen" else ways.FOLLOW_FRAMES if relation in ways.OF else ways.FOLLOW_FRAMES[:-1]
+    name = relations()[relation].facts[subject][ways.FOLLOW_UPS[relation]]
+    return _question(relation, subject, ways.FOLLOW_UP, r.pick(frames).format(x=name))
 
 
 # --- conversations for training --------------------------------------------------------------------------------------
@@ -144,7 +122,7 @@ def facts_talk(r: Dice, names: tuple[str, ...]) -> dict:
         else:
             relation = relation if r.chance(0.4) else r.pick(_deck(names))
             q = r.pick(questions(relation, "train"))
-            said += [r.pick(PREFIXES) + q.prompt, q.reply]
+            said += [r.pick(ways.PREFIXES) + q.prompt, q.reply]
     if r.chance(0.1):
         said += _small_talk(r, talk.THANKS, "train")
     return chat(*said)
@@ -175,12 +153,12 @@ def fact_items(names: tuple[str, ...], pool: str) -> tuple[dict, ...]:
 
 
 def _fact_item(r: Dice, q: Question, pool: str) -> dict:
-    if _to_follow(q.relation, pool) and r.chance(0.2):
+    if pool != "reworded" and _to_follow(q.relation, pool) and r.chance(0.2):
         first = r.pick(questions(q.relation, "train"))
         q = follow_up(r, q.relation, first.subject, pool)
         said = [first.prompt, first.reply, q.prompt]
     else:
-        said = [r.pick(PREFIXES + UNSEEN_PREFIXES if pool == "unseen" else PREFIXES) + q.prompt]
+        said = [r.pick(ways.PREFIXES + ways.UNSEEN_PREFIXES if pool == "unseen" else ways.PREFIXES) + q.prompt]
     return chat(*said, q.reply, relation=q.relation, subject=q.subject, answer=q.answer)
 
 
@@ -327,19 +305,18 @@ def unknown(r: Dice, split: str) -> dict:
     if split == "train" and r.chance(0.25):  # it knew the answer to the question before, and does not know this one
         q = r.pick(questions(relation, "train"))
         said = [q.prompt, q.reply]
-        if relation in FOLLOW_UPS and r.chance(0.5):
-            frames = FOLLOW_FRAMES if relation in OF else FOLLOW_FRAMES[:-1]
-            question = r.pick(frames).format(x=fields[FOLLOW_UPS[relation]])
+        if relation in ways.FOLLOW_UPS and r.chance(0.5):
+            frames = ways.FOLLOW_FRAMES if relation in ways.OF else ways.FOLLOW_FRAMES[:-1]
+            question = r.pick(frames).format(x=fields[ways.FOLLOW_UPS[relation]])
     return chat(*said, question, r.pick(talk.UNKNOWN).format_map(fields), subject=subject)
 
 
 @cache
 def _open_questions(relation: str) -> tuple[str, ...]:
-    """Templates that ask about a subject without telling anything of it, those for the test of facts left out."""
-    own = [t.partition("|")[0] for i, t in enumerate(relations()[relation].phrasings) if "|" in t and i != unseen_phrasing(relation)]
+    """Templates that ask about a subject without telling anything of it."""
+    own = [template.partition("|")[0] for template in relations()[relation].phrasings if "|" in template]
     own = [t for t in own if {name for _, name, _, _ in Formatter().parse(t) if name} <= {"s", "S", "a", "A", "p", "P"}]
-    np = NOUN_PHRASES.get(relation)
-    return tuple(own + [frame.format(np=np, NP=capital(np)) for frame in FRAMES if np])
+    return (*own, *_templates(relation, "train").values())
 
 
 def admits_not_knowing(conversation: dict, completion: str) -> bool:
@@ -371,26 +348,26 @@ def is_a_reply(conversation: dict, completion: str) -> bool:
 
 # --- the task --------------------------------------------------------------------------------------------------------
 
-MIX = (("facts", 23), ("choice", 9), ("problems", 3), ("spelling", 3), ("unknown", 2), ("talk", 4), ("calculator", 1))  # of kind "all"
+MIX = (("facts", 34), ("choice", 18), ("problems", 5), ("spelling", 6), ("unknown", 6), ("talk", 8), ("calculator", 2))  # of kind "all"
 MAKERS: dict[str, Callable[[Dice, str], dict]] = {  # what is made up anew for each index, in either split
     "choice": choice, "problems": problem, "unknown": unknown, "talk": small_talk, "calculator": calculation,
 }  # fmt: skip
 TRAIN_MAKERS: dict[str, Callable[[Dice], dict]] = {"facts": train_facts, "spelling": train_spelling, "practice": practice}
-TEST_POOLS = {"facts": (FACTS, "seen"), "facts_unseen": (FACTS, "unseen"), "spelling": (SPELLING, "seen")}
+TEST_POOLS = {"facts": (FACTS, "seen"), "facts_unseen": (FACTS, "unseen"), "facts_reworded": (FACTS, "reworded"), "spelling": (SPELLING, "seen")}
 JUDGES: dict[str, Callable[[dict, str], bool]] = {
-    "facts": names_the_answer, "facts_unseen": names_the_answer, "spelling": names_the_answer, "problems": same_final_answer,
-    "practice": same_final_answer, "unknown": admits_not_knowing, "talk": is_a_reply, "calculator": says_the_number,
+    **dict.fromkeys(TEST_POOLS, names_the_answer), "problems": same_final_answer, "practice": same_final_answer, "unknown": admits_not_knowing,
+    "talk": is_a_reply, "calculator": says_the_number,
 }  # fmt: skip
 KINDS = {
-    "train": tuple(kind for kind in (*JUDGES, "choice") if kind != "facts_unseen"),
+    "train": tuple(kind for kind in (*JUDGES, "choice") if kind not in ("facts_unseen", "facts_reworded")),
     "test": tuple(kind for kind in (*JUDGES, "choice") if kind != "practice"),
 }
 
 
 class TinyWorld(Task):
     """size conversations of a split, of one kind: facts (in the test: facts in ways of asking that training has used for other facts),
-    facts_unseen (test only: in ways of asking that training does not use), choice, problems, practice (training only: the longer problems),
-    spelling, unknown, talk, calculator; or all."""
+    facts_unseen and facts_reworded (test only: in frames and in wordings that training does not have), choice, problems, practice (training only:
+    the longer problems), spelling, unknown, talk, calculator; or all."""
 
     def __init__(self, split: str, kind: str = "all", size: int | None = None, **view):
         super().__init__(**view)
