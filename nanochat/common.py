@@ -47,6 +47,10 @@ def friendly_errors() -> Iterator[None]:
             raise
         where = f" at {error.filename}" if error.filename else ""
         _refuse(f"{error.strerror}{where}: make room or set NANOCHAT_BASE_DIR to a folder that can be written")
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # which is what Path.expanduser says of ~somebody
+            raise
+        _refuse("a path begins with ~ and the name of a user whom this machine does not know: write its folder out")
     except SystemExit as stop:
         if stop.code == 2:  # argparse, which has said what is wrong
             _note_refusal("wrong flags")

@@ -503,7 +503,7 @@ def dialogue(r: Dice, w: World) -> str:
         t = ask(r, w, one_kind if r.chance(0.5) else r.pick(_deck()))
         lines += [r.pick(LEAD_INS) + t.prompt, t.text + (r.pick(FLOURISHES) if r.chance(0.3) else "")]
         if t.relation in FOLLOW_UPS and r.chance(0.3):
-            other = r.pick(w.subjects[t.relation])
+            other = r.pick([s for s in w.subjects[t.relation] if not facts.is_held_out(t.relation, s, facts.FOLLOW_UP)])
             lines += [r.pick(("And what about {}?", "And {}?", "What about {}?")).format(other), say(r, w, t.relation, other)]
     lines += [r.pick(THANKS), r.pick(GOODBYES).format_map(s)]
     if r.chance(0.5):
@@ -663,7 +663,7 @@ def counting(r: Dice, w: World) -> str:
         total += x == c
         steps.append(f"{x}: {total}" if x == c else x)
     times = number_word(total)
-    return f"How many {c} are in the word {word}? Let us go through it: {', '.join(steps)}. So the number of {c} in {word} is {times}."
+    return f"Let us count the {c} in the word {word}: {', '.join(steps)}. So the number of {c} in {word} is {times}."
 
 
 KINDS: tuple[tuple[Callable[[Dice, World], str], int], ...] = (

@@ -16,6 +16,7 @@ from string import Formatter
 from typing import NamedTuple
 
 HELD_OUT_ONE_IN = 8
+FOLLOW_UP = 200  # as a phrasing: "And Spain?"
 
 
 class Telling(NamedTuple):

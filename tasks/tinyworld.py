@@ -2,8 +2,8 @@
 
 A fact can be asked in many ways: in the questions of the corpus, in frames around a noun phrase ("Tell me the capital of {s}."), and in further
 wordings (tinyworld_asking). Each pair of a fact and a way to ask is for training or, about one in eight, for the test: by the very rule that holds
-tellings out of the corpus, so what the test asks stands nowhere in the corpus either, but for a few follow-ups in its dialogues. Some frames and one
-wording of each relation are for the test only, whatever they ask about. The other kinds have similar rules.
+tellings out of the corpus, so what the test asks stands nowhere in the corpus either. Some frames and one wording of each relation are for the test
+only, whatever they ask about. The other kinds have similar rules.
 
 Example i of a split and kind is the same on every machine: everything is thrown by Dice, which are seeded with text.
 """
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from nanochat.execution import use_calculator
 from nanochat.tinyworld import CHOICE, WEIGHTS, Dice
 from nanochat.tinyworld_bundle import NEAR
-from nanochat.tinyworld_facts import Telling, capital, is_held_out, relations, tell, tellings
+from nanochat.tinyworld_facts import FOLLOW_UP, Telling, capital, is_held_out, relations, tell, tellings
 from tasks import tinyworld_asking as ways
 from tasks import tinyworld_talk as talk
 from tasks.common import Task, chat, render_mc, same_final_answer
@@ -89,7 +89,7 @@ def _to_follow(relation: str, pool: str) -> tuple[str, ...]:
     """Subjects that a follow-up may ask about, if there are enough of them."""
     if relation not in ways.FOLLOW_UPS:
         return ()
-    subjects = tuple(s for s in relations()[relation].facts if is_held_out(relation, s, ways.FOLLOW_UP) == (pool != "train"))
+    subjects = tuple(s for s in relations()[relation].facts if is_held_out(relation, s, FOLLOW_UP) == (pool != "train"))
     return subjects if len(subjects) > 1 else ()
 
 
@@ -98,7 +98,7 @@ def follow_up(r: Dice, relation: str, before: str, pool: str) -> Question:
     subject = r.pick([s for s in _to_follow(relation, pool) if s != before])
     frames = ways.UNSEEN_FOLLOW_FRAMES if pool == "unseen" else ways.FOLLOW_FRAMES if relation in ways.OF else ways.FOLLOW_FRAMES[:-1]
     name = relations()[relation].facts[subject][ways.FOLLOW_UPS[relation]]
-    return _question(relation, subject, ways.FOLLOW_UP, r.pick(frames).format(x=name))
+    return _question(relation, subject, FOLLOW_UP, r.pick(frames).format(x=name))
 
 
 # --- conversations for training --------------------------------------------------------------------------------------
@@ -348,7 +348,7 @@ def is_a_reply(conversation: dict, completion: str) -> bool:
 
 # --- the task --------------------------------------------------------------------------------------------------------
 
-MIX = (("facts", 34), ("choice", 18), ("problems", 5), ("spelling", 6), ("unknown", 6), ("talk", 8), ("calculator", 2))  # of kind "all"
+MIX = (("facts", 34), ("choice", 18), ("problems", 6), ("spelling", 6), ("unknown", 6), ("talk", 8), ("calculator", 2))  # of kind "all"
 MAKERS: dict[str, Callable[[Dice, str], dict]] = {  # what is made up anew for each index, in either split
     "choice": choice, "problems": problem, "unknown": unknown, "talk": small_talk, "calculator": calculation,
 }  # fmt: skip

@@ -44,7 +44,6 @@ OF = ("capital", "continent", "symbol", "atomic number", "opposite", "color", "p
       "first letter", "last letter")  # fmt: skip  # "And of Spain?" is good English for these
 FOLLOW_FRAMES = ("And {x}?", "What about {x}?", "And what about {x}?", "And now {x}?", "And of {x}?")
 UNSEEN_FOLLOW_FRAMES = ("How about {x}?", "Now {x}, please.", "And for {x}?")
-FOLLOW_UP = 200  # as a phrasing
 
 # In words of their own. The last wording of each relation is for the test: words that training asks with as well, put together as it never does.
 WORDINGS: dict[str, tuple[str, ...]] = {

@@ -137,5 +137,8 @@ def test_friendly_errors(capsys):
         raise OSError(errno.ENOSPC, "No space left on device", "/full")
     assert stop.value.code == 1
     assert "/full" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop, friendly_errors():
+        Path("~nobody-of-that-name/base").expanduser()
+    assert stop.value.code == 1 and "write its folder out" in capsys.readouterr().err
     with pytest.raises(ZeroDivisionError), friendly_errors():  # our own mistakes keep their traceback
         raise ZeroDivisionError
