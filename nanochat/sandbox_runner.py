@@ -30,7 +30,7 @@ TICK = 0.02  # seconds between two looks at the memory: two cores fill about 100
 NOBODY = 65534  # who a program is when root starts it: no limit on processes binds root
 
 SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/nix/store", "/gnu/store", "/etc/ld.so.cache", "/etc/localtime")
-DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+DEVICES = ("/dev/null", "/dev/full", "/dev/random", "/dev/urandom")
 LINUX = sys.platform == "linux"
 
 
@@ -356,20 +356,21 @@ def allow(ruleset: int, path: str, rights: int) -> None:
     os.close(descriptor)
 
 
-# By machine: its name to seccomp, clone, and the calls that answer EPERM. No sockets of any kind (a pair of them is another call), no memory that no
-# limit counts (memfd, System V), no looking into other processes, no mounts and namespaces, no keys, no kernel interfaces that a program for
+# By machine: its name to seccomp, clone, mmap, and the calls that answer EPERM. No sockets of any kind (a pair of them is another call), no memory
+# that no limit counts (memfd, System V), no looking into other processes, no mounts and namespaces, no keys, no kernel interfaces that a program for
 # the standard library never needs.
 CALLS = {
-    "x86_64": (0xC000003E, 56, (41, 29, 64, 68, 240, 319, 101, 310, 311, 312, 165, 166, 155, 161, 272, 308, 303, 304, 248, 249, 250, 321, 298, 323,
-                                175, 313, 246, 320)),
-    "aarch64": (0xC00000B7, 220, (198, 194, 190, 186, 180, 279, 117, 270, 271, 272, 40, 39, 41, 51, 97, 268, 264, 265, 217, 218, 219, 280, 241, 282,
-                                  105, 273, 104, 294)),
+    "x86_64": (0xC000003E, 56, 9, (41, 29, 64, 68, 240, 319, 101, 310, 311, 312, 165, 166, 155, 161, 272, 308, 303, 304, 248, 249, 250, 321, 298,
+                                   323, 175, 313, 246, 320)),
+    "aarch64": (0xC00000B7, 220, 222, (198, 194, 190, 186, 180, 279, 117, 270, 271, 272, 40, 39, 41, 51, 97, 268, 264, 265, 217, 218, 219, 280, 241,
+                                       282, 105, 273, 104, 294)),
 }  # fmt: skip
 # io_uring, the new mount calls, pidfd_getfd, memfd_secret: numbers since 424 are the same everywhere
 CALLS_EVERYWHERE = (425, 426, 427, 428, 429, 430, 431, 432, 433, 438, 442, 447)
 CLONE3, NEW_ANYTHING = 435, 0x7E020000
+SHARED, ANONYMOUS = 0x01, 0x20  # memory that outlives the process that filled it, so that it is nobody's when it is counted
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-ALLOW, REFUSE, NO_SUCH_CALL = 0x7FFF0000, 0x00050001, 0x00050026  # SECCOMP_RET_ERRNO with EPERM, with ENOSYS
+ALLOW, REFUSE, NO_MEMORY, NO_SUCH_CALL = 0x7FFF0000, 0x00050001, 0x0005000C, 0x00050026  # SECCOMP_RET_ERRNO with EPERM, ENOMEM, ENOSYS
 
 
 def filter_calls() -> None:
@@ -384,13 +385,15 @@ def filter_calls() -> None:
     kernel("prctl", 22, 2, pointer, 0, 0)  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
 
 
-def instructions(machine: int, clone: int, refused: tuple[int, ...]) -> list[tuple[int, tuple[int, int], int]]:
-    """The filter: (code, (how far to jump if true, if false), value). It reads the machine at 4, the call at 0, clone's flags at 16."""
+def instructions(machine: int, clone: int, mmap: int, refused: tuple[int, ...]) -> list[tuple[int, tuple[int, int], int]]:
+    """The filter: (code, (how far to jump if true, if false), value). It reads the machine at 4, the call at 0, clone's flags at 16, mmap's at 40."""
     lines = [(LOAD, (0, 0), 4), (EQUAL, (1, 0), machine), (RETURN, (0, 0), NO_SUCH_CALL)]
     lines += [(LOAD, (0, 0), 0), (AT_LEAST, (0, 1), 0x40000000), (RETURN, (0, 0), NO_SUCH_CALL)]  # x86's second table of the same calls
     lines += [(EQUAL, (0, 1), CLONE3), (RETURN, (0, 0), NO_SUCH_CALL)]  # its flags lie in memory; the C library then takes clone
     for number in (*refused, *CALLS_EVERYWHERE):
         lines += [(EQUAL, (0, 1), number), (RETURN, (0, 0), REFUSE)]
+    lines += [(EQUAL, (0, 5), mmap), (LOAD, (0, 0), 40), (ANY_BIT, (0, 2), SHARED), (ANY_BIT, (0, 1), ANONYMOUS), (RETURN, (0, 0), NO_MEMORY)]
+    lines += [(RETURN, (0, 0), ALLOW)]
     lines += [(EQUAL, (0, 3), clone), (LOAD, (0, 0), 16), (ANY_BIT, (0, 1), NEW_ANYTHING), (RETURN, (0, 0), REFUSE)]
     return [*lines, (RETURN, (0, 0), ALLOW)]
 
@@ -470,13 +473,14 @@ def read(path: str, folder: int) -> str:
 
 
 def memory_of(processes: list[str], proc: int) -> int:
-    """Bytes that are not a file's. A page that two of them share since a fork counts twice."""
-    pages = 0
+    """Bytes that are not a file's, those that are shared with others included. What two of them share counts twice."""
+    total = 0
     for pid in processes:
-        with contextlib.suppress(OSError, IndexError):
-            _, resident, shared = read(f"{pid}/statm", proc).split()[:3]
-            pages += int(resident) - int(shared)
-    return pages * resource.getpagesize()
+        with contextlib.suppress(OSError):
+            for line in read(f"{pid}/status", proc).splitlines():
+                if line.startswith(("RssAnon:", "RssShmem:")):
+                    total += int(line.split()[1]) * 1024
+    return total
 
 
 def kill_all(program: int, proc: int) -> None:
