@@ -62,6 +62,10 @@ def plural(noun: str) -> str:
     return noun + "s"
 
 
+def possessive(name: str) -> str:
+    return name + ("'" if name.endswith("s") else "'s")
+
+
 def number_word(n: int) -> str:
     """0 … 100 in words."""
     if n < 20:
@@ -782,8 +786,8 @@ PROFESSION = ("{s} is the {o} of Fernhill.", "The {o} of Fernhill is {s}.", "Who
 
 
 def _fields(s: str, o: str, **more: str) -> dict[str, str]:
-    """All forms of a subject and an object that a phrasing may ask for: {s} {S} a {a} {A} plural {p} {P}, and the same for the object."""
-    forms = {"s": s, "S": capital(s), "a": article(s), "A": capital(article(s)), "p": plural(s), "P": capital(plural(s))}
+    """All forms of a subject and an object that a phrasing may ask for: {s} {S} {own} a {a} {A} plural {p} {P}, and likewise for the object."""
+    forms = {"s": s, "S": capital(s), "own": possessive(s), "a": article(s), "A": capital(article(s)), "p": plural(s), "P": capital(plural(s))}
     if o:
         forms |= {"o": o, "O": capital(o), "ao": article(o), "AO": capital(article(o)), "po": plural(o)}
     return forms | more

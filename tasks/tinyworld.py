@@ -18,7 +18,7 @@ from typing import NamedTuple
 from nanochat.execution import use_calculator
 from nanochat.tinyworld import CHOICE, WEIGHTS, Dice
 from nanochat.tinyworld_bundle import NEAR
-from nanochat.tinyworld_facts import FOLLOW_UP, Telling, capital, is_held_out, relations, tell, tellings
+from nanochat.tinyworld_facts import FOLLOW_UP, ORDINALS, SMALL_NUMBERS, Telling, capital, is_held_out, plural, relations, tell, tellings
 from tasks import tinyworld_asking as ways
 from tasks import tinyworld_talk as talk
 from tasks.common import Task, chat, render_mc, same_final_answer
@@ -78,9 +78,9 @@ def _question(relation: str, subject: str, phrasing: int, prompt: str, asked: Te
     plain, o = tell(relations()[relation], subject, 0), relations()[relation].facts[subject]["o"]
     if asked and relation == "bigger":  # who is smaller is not answered by who is bigger
         return Question(relation, subject, phrasing, prompt, asked.answer, asked.text)
-    if asked and f" {_bare(asked.answer)} " in _words(plain.text):
+    if asked and _has(_words(plain.text, relation), _bare(asked.answer, relation)):
         return Question(relation, subject, phrasing, prompt, asked.answer, plain.text)
-    answer = plain.answer if _bare(plain.answer) == _bare(o) else o  # there are 60 minutes in an hour: the number is asked for
+    answer = plain.answer if _bare(plain.answer, relation) == _bare(o, relation) else o  # there are 60 minutes in an hour: the number is asked for
     return Question(relation, subject, phrasing, prompt, answer, plain.text)
 
 
@@ -164,48 +164,72 @@ def _fact_item(r: Dice, q: Question, pool: str) -> dict:
 
 def names_the_answer(conversation: dict, completion: str) -> bool:
     """The sentence that was expected, or one that has the answer in it, none that would be right for somebody else only, and nobody else's name."""
-    said, expected = _words(completion), _words(conversation["messages"][-1]["content"])
-    asked = _words(" ".join(message["content"] for message in conversation["messages"][:-1]))
-    answer, subject = _bare(conversation["answer"]), _bare(conversation["subject"])
+    relation, spoken = conversation["relation"], [message["content"] for message in conversation["messages"]]
+    said, expected, asked = _words(completion, relation), _words(spoken[-1], relation), _words(" ".join(spoken[:-1]), relation)
+    answer, subject = _bare(conversation["answer"], relation), _bare(conversation["subject"], relation)
     if said == expected:
         return True
-    if any(f" {name} " in said and f" {name} " not in asked + expected for name in names_of(conversation["relation"]) if name != subject):
+    if any(_has(said, no) and not _has(expected, no) for no in ("not", "don't", "isn't", "never")):
+        return False
+    if relation == "spell":
+        spelled = re.findall(r"\b[a-z](?:[^a-z0-9]+[a-z]\b)+", completion.lower())
+        return bool(spelled) and all(re.sub(r"[^a-z]", "", word) == subject for word in spelled)
+    if relation == "bigger":
+        return _first(said, *(name for name in answers_of(relation) if _has(said, name))) == answer
+    if any(_has(said, name) and not _has(asked + expected, name) for name in names_of(relation) if name != subject):
         return False
     if len(answer) == 1 and answer.isalpha():  # letters and symbols look like words: "a", "I"
         return said.endswith(f" {answer} ")
-    if any(f" {no} " in said and f" {no} " not in expected for no in ("not", "don't", "isn't", "never")):
-        return False
-    own = {subject, *own_answers(conversation["relation"], conversation["subject"])}  # what else is true: "Nora has a cat named Biscuit"
-    rivals = [rival for rival in answers_of(conversation["relation"]) if f" {rival} " not in expected and rival not in own]
-    return f" {answer} " in said and not any(f" {rival} " in said for rival in rivals)
+    if relation != "opposite" and answer in names_of(relation) and _first(said, subject, answer) not in ("", _first(expected, subject, answer)):
+        return False  # April is the month before May, and not the other way round
+    own = {subject, *own_answers(relation, conversation["subject"])}  # what else is true: "Nora has a cat named Biscuit"
+    rivals = [rival for rival in answers_of(relation) if not _has(expected, rival) and rival not in own]
+    return any(_has(said, right) for right in (answer, plural(answer))) and not any(_has(said, rival) for rival in rivals)
 
 
 @cache
 def names_of(relation: str) -> tuple[str, ...]:
     """All that a relation is about, but for single letters."""
-    return tuple({name: None for subject in relations()[relation].facts if len(name := _bare(subject)) > 1})
+    return tuple({name: None for subject in relations()[relation].facts if len(name := _bare(subject, relation)) > 1})
 
 
 @cache
 def answers_of(relation: str) -> tuple[str, ...]:
     """All that could be answered to questions about a relation, but for single letters."""
-    answers = {_bare(t.answer): None for t in tellings(relation)}
+    answers = {_bare(t.answer, relation): None for t in tellings(relation)}
     return tuple(answer for answer in answers if len(answer) > 1 or answer.isdigit())
 
 
 @cache
 def own_answers(relation: str, subject: str) -> frozenset[str]:
-    """What is right about a subject, whatever is asked; but not which of two animals is bigger, where the other one is wrong."""
-    return frozenset(_bare(t.answer) for t in tellings(relation) if t.subject == subject and relation != "bigger")
+    """What is right about a subject, whatever is asked."""
+    return frozenset(_bare(t.answer, relation) for t in tellings(relation) if t.subject == subject)
 
 
-def _words(text: str) -> str:
-    """In small letters, with one blank before and after each word, so that " cat " is not found in " caterpillar "."""
-    return " " + " ".join(re.findall(r"[a-z0-9']+", text.lower())) + " "
+def _words(text: str, relation: str) -> str:
+    """In small letters, with one blank before and after each word, so that " cat " is not found in " caterpillar ". Numbers are digits, unless the
+    question is how to write them."""
+    words = re.findall(r"[a-z0-9']+", text.lower())
+    return " " + " ".join(words if relation == "in words" else [_digits().get(word, word) for word in words if word != "times"]) + " "
 
 
-def _bare(answer: str) -> str:
-    return re.sub(r"^(a|an|the) (?=.)", "", _words(answer).strip())
+@cache
+def _digits() -> dict[str, str]:
+    numbers = {word: str(n) for start, words in enumerate((SMALL_NUMBERS, ORDINALS)) for n, word in enumerate(words, start)}
+    return {"no": "0", "once": "1", "twice": "2", **numbers}
+
+
+def _bare(answer: str, relation: str) -> str:
+    return re.sub(r"^(a|an|the) (?=.)", "", _words(answer, relation).strip())
+
+
+def _has(text: str, words: str) -> bool:
+    return f" {words} " in text
+
+
+def _first(text: str, *names: str) -> str:
+    """Which of the names comes first, if all of them are there."""
+    return min(names, key=lambda name: text.index(f" {name} "), default="") if all(_has(text, name) for name in names) else ""
 
 
 # --- multiple choice -------------------------------------------------------------------------------------------------
@@ -315,7 +339,7 @@ def unknown(r: Dice, split: str) -> dict:
 def _open_questions(relation: str) -> tuple[str, ...]:
     """Templates that ask about a subject without telling anything of it."""
     own = [template.partition("|")[0] for template in relations()[relation].phrasings if "|" in template]
-    own = [t for t in own if {name for _, name, _, _ in Formatter().parse(t) if name} <= {"s", "S", "a", "A", "p", "P"}]
+    own = [t for t in own if {name for _, name, _, _ in Formatter().parse(t) if name} <= {"s", "S", "own", "a", "A", "p", "P"}]
     return (*own, *_templates(relation, "train").values())
 
 

@@ -1,6 +1,6 @@
 """What chatting about the tiny world needs beside its facts: small talk, who the model is, and the names of much that it knows nothing about."""
 
-from nanochat.tinyworld_facts import article, capital, plural
+from nanochat.tinyworld_facts import article, capital, plural, possessive
 
 # --- small talk: what people say in turn parted by '|', then what may be answered ------------------------------------
 
@@ -142,6 +142,6 @@ def names(table: str) -> list[str]:
 
 
 def forms_of(subject: str) -> dict[str, str]:
-    """The forms of a name that a question may ask for, as in tinyworld_facts: {s} {S} a {a} {A} plural {p} {P}."""
+    """The forms of a name that a question may ask for, as in tinyworld_facts: {s} {S} {own} a {a} {A} plural {p} {P}."""
     a, p = article(subject), plural(subject)
-    return {"s": subject, "S": capital(subject), "a": a, "A": capital(a), "p": p, "P": capital(p)}
+    return {"s": subject, "S": capital(subject), "own": possessive(subject), "a": a, "A": capital(a), "p": p, "P": capital(p)}

@@ -99,7 +99,7 @@ def test_right_answers_are_accepted(kind, tests):
     assert task.eval_type == ("categorical" if kind == "choice" else "generative")
     for conversation in tests[kind]:
         assert task.evaluate(conversation, right_answer(conversation)) and task.reward(conversation, right_answer(conversation)) == 1.0
-        for wrong in ("", "Yes.", "I am sure.", "#### 0", "####"):
+        for wrong in ("", "Yes.", "I am sure.", "#### 98765", "####"):
             if kind != "choice":
                 assert not task.evaluate(conversation, wrong), (conversation, wrong)
 
@@ -203,16 +203,30 @@ def test_tests_are_even(tests):
      ("Nora has a cat.", "a cat", "pet", "Nora has a cat named Rusty.", False),
      ("The opposite is north.", "north", "opposite", "The opposite of south is north.", True),
      ("The opposite is north.", "north", "opposite", "The opposite of hot is north.", False),
+     ("The day after Thursday is Friday.", "Friday", "next day", "The day after Friday is Thursday.", False),
+     ("The day after Thursday is Friday.", "Friday", "next day", "After Thursday comes Friday.", True),
+     ("Mars is the fourth planet from the sun.", "fourth", "planet number", "4", True),
+     ("Mars is the fourth planet from the sun.", "fourth", "planet number", "It is the fifth.", False),
+     ("A snake has zero legs.", "zero", "legs", "A snake has no legs.", True),
+     ("A squirrel is a mammal.", "a mammal", "class", "Squirrels are mammals.", True),
+     ("A cat is bigger.", "A cat", "bigger", "A cat is bigger than a mouse.", True),
+     ("A cat is bigger.", "A cat", "bigger", "A mouse is bigger than a cat.", False),
+     ("The number 40 is written forty.", "forty", "in words", "The number 40 is written forty-four.", False),
      ("There are 100.", "100", "amount", "There are 100 years in a century.", True),
      ("s.", "s", "first letter", "The first letter is s.", True),
      ("s.", "s", "first letter", "s is not it, t", False),
      ("The letter t is there once.", "once", "count letter", "It appears twice.", False),
+     ("The letter b appears twice in rubber.", "twice", "count letter", "#### 2", True),
+     ("The letter t is there once.", "once", "count letter", "It appears three times.", False),
+     ("k-n-i-g-h-t.", "k-n-i-g-h-t", "spell", "The word knight is spelled k-n-i-g-h-t-s.", False),
+     ("k-n-i-g-h-t.", "k-n-i-g-h-t", "spell", "The word knight is spelled n-i-g-h-t.", False),
      ("k-n-i-g-h-t.", "k-n-i-g-h-t", "spell", "k-n-i-g-h-t.", True),
      ("n-i-g-h-t.", "n-i-g-h-t", "spell", "k-n-i-g-h-t.", False)],
 )  # fmt: skip
 def test_naming_the_answer(reply, answer, relation, said, right):
     messages = [{"role": "user", "content": "What is the first letter?"}, {"role": "assistant", "content": reply}]
-    subjects = {"pet": "Nora", "bigger": "cat>mouse", "opposite": "south", "amount": "years in a century"}
+    subjects = {"pet": "Nora", "bigger": "cat>mouse", "opposite": "south", "amount": "years in a century", "next day": "Thursday",
+                "class": "squirrel", "spell": answer.replace("-", "")}  # fmt: skip
     conversation = {"messages": messages, "answer": answer, "relation": relation, "subject": subjects.get(relation, "")}
     assert names_the_answer(conversation, said) == right
 
