@@ -166,21 +166,24 @@ def _kind(name: str) -> str:
     return name.partition("-")[2] or "all"
 
 
-def _custom(name: str, path: str, **view) -> Task:
+def _custom(name: str, path: str) -> Task:
     if name == "identity" and not identity_file().exists():
         raise UserError(f"'identity' in the mixture: {identity_file()} is not there. Put conversations about who the model is there, one a line as "
                         "for json:PATH, or leave out identity")  # fmt: skip
-    return CustomJSON(identity_file() if name == "identity" else path, **view)
+    return CustomJSON(identity_file() if name == "identity" else path)
 
 
 def validation_tasks(mixture: list[tuple[str, int]]) -> list[Task]:
     """What the loss is measured on: of each task what is not trained on, once. Conversations of one's own have no such part; where there is nothing
-    else, the first of them must do, which shows at least that the model learns."""
+    else, some of them must do, which shows at least that the model learns."""
     names = list(dict.fromkeys(name for name, _ in mixture))
     tasks = {name.partition(":")[0]: _validation_task(name.partition(":")[0]) for name in names}  # a name of two sizes has one test
     if held_out := [task for some in tasks.values() for task in some]:
         return held_out
-    return [_custom(*_parts(name), stop=JSON_VALIDATION) for name in names]
+    everything = [_custom(*_parts(name)) for name in names]
+    for task in everything:
+        task.step = -(-len(task) // JSON_VALIDATION)  # from all over the file: those at its beginning may all be of one kind
+    return everything
 
 
 def _validation_task(name: str) -> list[Task]:
