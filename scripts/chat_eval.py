@@ -11,14 +11,17 @@ question with its answers to <task>.json in the folder of that name.
 """
 
 import argparse
+import inspect
 import json
 import math
+import zlib
 from pathlib import Path
 
 from nanochat.common import DEFAULT_DATASET, ArgumentParser, UserError, friendly_errors, get_base_dir, print0, write_text
 from tasks.catalog import EVALUATIONS, baseline, default_evaluations, evaluation_task, parse_evaluations
 from tasks.common import Task, text_of
 
+FINGERPRINTED = 20  # conversations of a task, spread over all of it
 ROWS_PER_BATCH = 8  # answers being written at a time, for each prompt of --batch-size: they are longer, but cost a token at a time
 
 
@@ -72,14 +75,36 @@ def load_tasks(names: list[str]) -> dict[str, Task]:
 
 def settings_of(task: Task, args: argparse.Namespace) -> dict:
     """What a task's results depend on, beside the model."""
-    if task.eval_type == "categorical":
-        return {"max_problems": args.max_problems}
-    return {name: getattr(args, name) for name in ("max_problems", "temperature", "max_new_tokens", "num_samples", "top_k")}
+    names = ("max_problems",) if task.eval_type == "categorical" else ("max_problems", "temperature", "max_new_tokens", "num_samples", "top_k")
+    return {**{name: getattr(args, name) for name in names}, "fingerprint": fingerprint_of(task)}
+
+
+def fingerprint_of(task: Task) -> str:
+    """CRC-32 of what a task asks and of how it judges: of the files that its class is written in, its length, and some of its conversations."""
+    files = {Path(inspect.getfile(kind)) for kind in type(task).__mro__[:-1]}  # the last is object, which has none
+    if type(task).__module__.startswith("tasks.tinyworld"):  # it stands on its neighbours
+        files |= set(Path(inspect.getfile(Task)).parent.glob("*.py"))
+    texts = sorted(file.read_text(encoding="utf-8") for file in files)
+    spread = sorted({i * len(task) // FINGERPRINTED for i in range(FINGERPRINTED)} if len(task) else ())
+    texts += [str(len(task)), *(_text_of_number(task, index) for index in spread)]
+    return f"{zlib.crc32(json.dumps(texts).encode()):08x}"
+
+
+def _text_of_number(task: Task, index: int) -> str:
+    try:
+        return json.dumps(task[index], sort_keys=True, default=repr)
+    except UserError as error:  # a row that is broken is for those to know who evaluate as far as it
+        return str(error)
 
 
 def covers_more(before: dict | None, numbers: dict) -> bool:
-    """An earlier result with more questions: a quick look must not replace it, with whatever settings."""
-    return before is not None and before.get("items", 0) > numbers["items"]
+    """An earlier result with more questions of the same test: a quick look must not replace it, with whatever other settings."""
+    return before is not None and fingerprint_in(before) == fingerprint_in(numbers) and before.get("items", 0) > numbers["items"]
+
+
+def fingerprint_in(numbers: dict) -> str | None:
+    settings = numbers.get("settings")
+    return settings.get("fingerprint") if isinstance(settings, dict) else None
 
 
 # --- results ---------------------------------------------------------------------------------------------------------
@@ -121,8 +146,8 @@ def earlier_tasks(path: Path, checkpoint: Path) -> dict[str, dict]:
 
 
 def tasks_left(tasks: dict[str, Task], found: dict[str, dict], args: argparse.Namespace) -> dict[str, Task]:
-    """Those that an earlier command has not evaluated, or not in the way that is asked for now."""
-    return {name: task for name, task in tasks.items() if found.get(name, {}).get("settings") != settings_of(task, args)}
+    """Those that an earlier command has not evaluated, or not in the way that is asked for now, or when the test was another."""
+    return {name: task for name, task in tasks.items() if name not in found or found[name].get("settings") != settings_of(task, args)}
 
 
 def summarize(about: dict, tasks: dict[str, dict]) -> dict:
@@ -148,7 +173,7 @@ def tell_chatcore(summary: dict) -> None:
         return
     print0(f"ChatCORE: {summary['chatcore']:.6f} (without SpellingBee {summary['chatcore_without_spellingbee']:.6f})")
     settings = [summary["tasks"][name].get("settings", {}) for name in wanted]
-    names = list(dict.fromkeys(name for some in settings for name in some))
+    names = list(dict.fromkeys(name for some in settings for name in some if name != "fingerprint"))  # each has its own
     if differing := [name for name in names if len({some[name] for some in settings if name in some}) > 1]:
         print0(f"note: its tasks were evaluated with different {', '.join(differing)}")
 
@@ -186,6 +211,7 @@ def main(args: argparse.Namespace) -> None:
     if args.num_samples > 1 and args.temperature == 0:
         print0(f"note: at temperature 0 all {args.num_samples} answers to a question are the same; -t 0.8, say, makes them differ")
 
+    settings = {task_name: settings_of(task, args) for task_name, task in tasks.items()}  # of the files as they are now, not after an hour of work
     engine, saved = Engine(model, tokenizer, max_rows=ROWS_PER_BATCH * args.batch_size), 0
     for task_name, task in tasks.items():
         result = evaluate_task(
@@ -193,7 +219,7 @@ def main(args: argparse.Namespace) -> None:
             label=task_name,
         )  # fmt: skip
         numbers = {"accuracy": result.accuracy, "centered": centered(result.accuracy, baseline(task_name)), "items": result.items,
-                   "seconds": result.seconds, "pass_at": result.pass_at, "settings": settings_of(task, args)}  # fmt: skip
+                   "seconds": result.seconds, "pass_at": result.pass_at, "settings": settings[task_name]}  # fmt: skip
         print_task(task_name, result, numbers)
         if covers_more(found.get(task_name), numbers):
             print0(f"note: not saved, since {folder / name}.json has a result of {found[task_name]['items']} items")

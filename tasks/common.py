@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from nanochat.common import UserError, get_base_dir
+from nanochat.tokenizer import checked_messages
 
 FINAL_ANSWER = re.compile(r"#### *(-?[0-9][0-9,]*(?:\.[0-9]+)?|-?\.[0-9]+)")  # how GSM8K, and whatever is like it, ends an answer
 CALCULATION = re.compile(r"<<([^<>=]*)=([^<>]*)>>")  # and how it notes what the calculator was asked and what it said
@@ -160,23 +161,25 @@ def same_final_answer(conversation: dict, completion: str) -> bool:
 LOCAL_SUFFIXES = (".parquet", ".jsonl", ".json")
 
 
+KINDS = {str: "a text", int: "a whole number", list: "a list", list[str]: "a list of texts", dict: "an object"}  # what fields can be asked to be
+
+
 class Source:
     """Where a task's rows come from: files that are named, a copy of the data set's repository in the base dir, or the hub, through `datasets` and
-    all that it honours (HF_ENDPOINT, HF_HUB_OFFLINE, its cache)."""
+    all that it honours (HF_ENDPOINT, HF_HUB_OFFLINE, its cache). Rows may have all their fields inside of one, which is then named."""
 
-    def __init__(self, repo: str, config: str | None, split: str, path: str | Path | None, fields: Sequence[str]):
-        self.repo, self.config, self.split = repo, config, split
+    def __init__(self, repo: str, config: str | None, split: str, path: str | Path | None, fields: dict[str, type], inside: str = ""):
+        self.repo, self.config, self.split, self.fields, self.inside = repo, config, split, fields, inside
         self.name = f"{repo} ({f'{config}, ' if config else ''}{split})"
         self.copy = get_base_dir() / "task_data" / repo
-        path = self.copy if path is None and self.copy.exists() else path
+        self.folder = self.copy / (config or "")  # where the files belong in such a copy
+        self.copied = path is None and self.copy.exists()
+        path = self.copy if self.copied else path
         self.rows: Sequence[dict] = _hub_rows(self) if path is None else _local_rows(self, Path(path).expanduser())
         self.origin = repo if path is None else str(path)
         if not len(self.rows):
             raise UserError(f"{self.origin} has no rows for {self.name}: check the file or leave out its task")
-        self.expect(fields)
-
-    def expect(self, fields: Sequence[str]) -> None:
-        has = list(self.rows[0])
+        has = list(self[0]) if isinstance(self[0], dict) else []
         if missing := [field for field in fields if field not in has]:
             raise UserError(f"{self.origin} is not {self.name}: its rows lack {', '.join(missing)} (they have: {', '.join(has)})")
 
@@ -184,7 +187,49 @@ class Source:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict:
-        return self.rows[index]
+        row = self.rows[index]
+        return row.get(self.inside, row) if self.inside else row
+
+
+class SourcedTask(Task):
+    """The rows of a source, each made into a conversation by conversation_of. What is odd in a row is said with its name, when the row is read."""
+
+    rows: Source
+
+    def conversation_of(self, row: dict) -> dict:
+        raise NotImplementedError
+
+    def num_examples(self) -> int:
+        return len(self.rows)
+
+    def get_example(self, index: int) -> dict:
+        try:
+            row = self.rows[index]
+            check_fields(row, self.rows.fields)
+            conversation = self.conversation_of(row)
+            list(checked_messages(conversation))  # what passes here can be rendered
+            return conversation
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:  # a UserError is a ValueError
+            reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+            said = f" {reason}" if reason.startswith("has ") else f": {reason}"
+            raise UserError(f"{self.rows.origin}, row {index}{said}: repair the row or leave it out") from error
+
+
+def check_fields(row: dict, fields: dict[str, type]) -> None:
+    """Is each field there, and of its kind? Most of what is odd, an f-string would write into a question without a word."""
+    if not isinstance(row, dict):
+        raise UserError(f"it should be an object with {', '.join(fields)}, and is {row!r:.80}")
+    for name, kind in fields.items():
+        if (value := row.get(name)) is None:
+            raise UserError(f"its {name} is null or absent, and should be {KINDS[kind]}")
+        if not _is_a(value, kind):
+            raise UserError(f"its {name} should be {KINDS[kind]}, and is {value!r:.80}")
+
+
+def _is_a(value: object, kind: type) -> bool:
+    if kind == list[str]:
+        return isinstance(value, list) and all(isinstance(text, str) for text in value)
+    return isinstance(value, kind)
 
 
 def _hub_rows(source: Source) -> Sequence[dict]:
@@ -196,8 +241,8 @@ def _hub_rows(source: Source) -> Sequence[dict]:
     except Exception as error:  # datasets and what it stands on raise some twenty kinds, among them plain OSError and ValueError
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"the data set {source.name} could not be loaded from the hub: {reason}. Check the network, HF_ENDPOINT and HF_HUB_OFFLINE; "
-                        f"without network, copy its repository, or its files of parquet, json or jsonl, into {source.copy}, or bring the cache of a "
-                        f"machine that has it ($HF_HOME); or leave out its task") from error  # fmt: skip
+                        f"without network, copy its repository to {source.copy}, or only its files of parquet, json or jsonl into {source.folder}, "
+                        f"or bring the cache of a machine that has it ($HF_HOME); or leave out its task") from error  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -220,25 +265,43 @@ def _local_rows(source: Source, path: Path) -> Sequence[dict]:
         if all(file.suffix == ".parquet" for file in files):
             return ParquetRows(files)
         return [row for file in files for row in _read_rows(file)]
-    except (OSError, ValueError) as error:  # pyarrow's errors and those of JSON and Unicode are ValueErrors
+    except (OSError, ValueError, RecursionError) as error:  # pyarrow's errors and those of JSON and Unicode are ValueErrors
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{source.name}: {path} cannot be read ({error}): repair it, or take it away to use the hub") from error
+        raise UserError(f"{source.name}: {path} cannot be read ({_reason(error)}): repair it, or take it away to use the hub") from error
 
 
 def _local_files(source: Source, path: Path) -> list[Path]:
-    """The file that is named, or those of the split in the folder that is named, or in its folders as the hub has them: CONFIG/, data/ or NAME/."""
+    """The file that is named, or those of the split in the folder that is named, or in its folders as the hub has them: CONFIG/, data/ or NAME/. In
+    a copy in the base dir all configs look, each in its own folder only: files that lie beside it might be another's."""
     if path.is_file():
         if path.suffix not in LOCAL_SUFFIXES:
             raise UserError(f"{source.name}: {path} is not a parquet, json or jsonl file")
         return [path]
-    for folder in (*([path / source.config] if source.config else []), path, path / "data", path / Path(source.repo).name):
+    folders = [path / source.config] if source.config else []
+    if not (folders and source.copied):
+        folders += [path, path / "data", path / Path(source.repo).name]
+    for folder in folders:
         files = [f for f in sorted(folder.glob(f"{source.split}*")) if re.fullmatch(rf"{source.split}(-\d+-of-\d+)?", f.stem)]
         for suffix in LOCAL_SUFFIXES:  # never two kinds together: they would be the same rows twice
             if found := [f for f in files if f.suffix == suffix]:
+                _check_shards(source, found)
                 return found
     what = "is not there" if not path.exists() else f"has no {source.split}.parquet, .jsonl or .json (nor {source.split}-00000-of-…)"
-    raise UserError(f"{source.name}: {path} {what}: correct that, or take it away to load {source.repo} from the hub")
+    mend = f"put its files into {source.folder}, or take {path} away" if source.copied else "correct that, or take it away"
+    raise UserError(f"{source.name}: {folders[0] if source.copied else path} {what}: {mend} to load {source.repo} from the hub")
+
+
+def _check_shards(source: Source, files: list[Path]) -> None:
+    """Shards say in their names how many they are. Some of them are not the split, nor are they together with others of another number."""
+    numbers = [tuple(map(int, match.groups())) for f in files if (match := re.search(r"-(\d+)-of-(\d+)$", f.stem))]
+    totals = {total for _, total in numbers}
+    if len(totals) > 1 or 0 < len(numbers) < len(files):
+        raise UserError(f"{source.name}: {files[0].parent} has files of more than one set ({files[0].name} … {files[-1].name}): leave only one there")
+    for total in totals:
+        if (there := len({number for number, _ in numbers if number < total})) < total:
+            raise UserError(f"{source.name}: {files[0].parent} has {there} of {total} files {source.split}-…-of-{total:05}{files[0].suffix}: "
+                            f"copy the others into it too")  # fmt: skip
 
 
 class ParquetRows(Sequence):
@@ -275,5 +338,9 @@ def _json_lines(file: Path, text: str) -> Iterator[dict]:
         try:
             if line.strip():
                 yield json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{file}:{number} is not JSON ({error}): repair or remove the line") from error
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{file}:{number} is not JSON ({_reason(error)}): repair or remove the line") from error
+
+
+def _reason(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)

@@ -2,23 +2,19 @@
 
 from pathlib import Path
 
-from tasks.common import Source, Task, calculator_parts, chat, same_final_answer
+from tasks.common import Source, SourcedTask, calculator_parts, chat, same_final_answer
 
 
-class GSM8K(Task):
+class GSM8K(SourcedTask):
     """subset main or socratic; split train or test."""
 
     def __init__(self, subset: str, split: str, path: str | Path | None = None, **view):
         super().__init__(**view)
         assert subset in ("main", "socratic"), subset
         assert split in ("train", "test"), split
-        self.rows = Source("openai/gsm8k", subset, split, path, ("question", "answer"))
+        self.rows = Source("openai/gsm8k", subset, split, path, {"question": str, "answer": str})
 
-    def num_examples(self) -> int:
-        return len(self.rows)
-
-    def get_example(self, index: int) -> dict:
-        row = self.rows[index]
+    def conversation_of(self, row: dict) -> dict:
         return chat(row["question"], calculator_parts(row["answer"]))
 
     def evaluate(self, conversation: dict, completion: str) -> int:

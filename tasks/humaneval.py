@@ -3,25 +3,22 @@
 import re
 from pathlib import Path
 
-from tasks.common import Source, Task, chat
+from tasks.common import Source, SourcedTask, chat
 
 FENCE = re.compile(r"```[ \t]*(?:python|py|python3)?[ \t]*\r?\n(.*?)(?:\n?```|\Z)", re.DOTALL | re.IGNORECASE)
 TIMEOUT = 5.0  # seconds
 LARGEST_MEMORY = 512 << 20  # bytes
 
 
-class HumanEval(Task):
+class HumanEval(SourcedTask):
     """164 problems, all of them in the split test. Judging an answer means running it, in the sandbox of nanochat.execution."""
 
     def __init__(self, path: str | Path | None = None, **view):
         super().__init__(**view)
-        self.rows = Source("openai/openai_humaneval", None, "test", path, ("prompt", "canonical_solution", "test", "entry_point"))
+        fields = {"prompt": str, "canonical_solution": str, "test": str, "entry_point": str}
+        self.rows = Source("openai/openai_humaneval", None, "test", path, fields)
 
-    def num_examples(self) -> int:
-        return len(self.rows)
-
-    def get_example(self, index: int) -> dict:
-        row = self.rows[index]
+    def conversation_of(self, row: dict) -> dict:
         solution = f"{row['prompt']}\n{row['canonical_solution']}"
         return chat(row["prompt"], solution, entry_point=row["entry_point"], test=row["test"])
 

@@ -2,19 +2,18 @@
 
 from pathlib import Path
 
-from tasks.common import Source, Task
+from tasks.common import Source, SourcedTask, check_fields
 
 
-class SmolTalk(Task):
+class SmolTalk(SourcedTask):
     """The smaller SmolTalk, for small models; split train (460 thousand conversations) or test (24 thousand)."""
 
     def __init__(self, split: str, path: str | Path | None = None, **view):
         super().__init__(**view)
         assert split in ("train", "test"), split
-        self.rows = Source("HuggingFaceTB/smol-smoltalk", None, split, path, ("messages",))
+        self.rows = Source("HuggingFaceTB/smol-smoltalk", None, split, path, {"messages": list})
 
-    def num_examples(self) -> int:
-        return len(self.rows)
-
-    def get_example(self, index: int) -> dict:
-        return {"messages": [{"role": message["role"], "content": message["content"]} for message in self.rows[index]["messages"]]}
+    def conversation_of(self, row: dict) -> dict:
+        for message in row["messages"]:
+            check_fields(message, {"role": str})
+        return {"messages": [{"role": message["role"], "content": message["content"]} for message in row["messages"]]}

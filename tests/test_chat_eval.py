@@ -1,10 +1,13 @@
 """Chat tasks: letters against plain forward passes, answers of a model that was taught them, several ranks, and the script as a user starts it."""
 
+import importlib
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,10 +32,11 @@ from nanochat.chat_eval import (
     spoken,
 )
 from nanochat.checkpoint_manager import CheckpointManager
+from nanochat.common import UserError
 from nanochat.engine import Engine
 from nanochat.gpt import GPT, GPTConfig, new_model
-from scripts.chat_eval import covers_more, earlier_tasks, item_of, settings_of, summarize, tasks_left, tell_chatcore
-from tasks.catalog import baseline, default_evaluations
+from scripts.chat_eval import covers_more, earlier_tasks, fingerprint_of, item_of, settings_of, summarize, tasks_left, tell_chatcore
+from tasks.catalog import baseline, default_evaluations, evaluation_task
 from tasks.common import CategoricalTask, chat, render_mc, text_of
 from tasks.tinyworld import TinyWorld
 
@@ -326,6 +330,9 @@ def test_a_quick_look_does_not_replace_the_whole():
     assert covers_more(whole, {"items": 5, "settings": {"max_problems": 5, "temperature": 0}})
     assert covers_more(whole, {"items": 5, "settings": {"max_problems": 5, "temperature": 1}})
     assert not covers_more(whole, whole) and not covers_more(None, whole) and not covers_more({"accuracy": 0.5}, whole)
+    few, same, other = ({"items": items, "settings": {"fingerprint": text}} for items, text in ((5, "a"), (400, "a"), (400, "b")))
+    assert covers_more(same, few) and not covers_more(other, few) and not covers_more(whole, few)
+    assert not covers_more({"items": 400, "settings": None}, few) and not covers_more({"items": 400}, few)
 
 
 def test_what_is_left_to_evaluate():
@@ -335,10 +342,72 @@ def test_what_is_left_to_evaluate():
     found = {name: numbers(0.5, name) | {"settings": settings_of(task, args)} for name, task in tasks.items()}
     assert tasks_left(tasks, found, args) == {} and tasks_left(tasks, {}, args) == tasks
     assert list(tasks_left(tasks, {"MMLU": found["MMLU"], "GSM8K": numbers(0.5, "GSM8K")}, args)) == ["GSM8K"]
+    for fingerprint in ({"fingerprint": "another"}, {}):
+        settings = {name: value for name, value in found["GSM8K"]["settings"].items() if name != "fingerprint"} | fingerprint
+        assert list(tasks_left(tasks, {**found, "GSM8K": {**found["GSM8K"], "settings": settings}}, args)) == ["GSM8K"]
     args.max_new_tokens = 41
     assert list(tasks_left(tasks, found, args)) == ["GSM8K"]
     args.max_problems = 4
     assert tasks_left(tasks, found, args) == tasks
+
+
+class Unread(Questions):
+    """Nobody may look at it."""
+
+    def get_example(self, index: int) -> dict:
+        raise AssertionError
+
+
+def test_only_what_was_evaluated_before_is_read_to_see_what_is_left():
+    args = SimpleNamespace(max_problems=-1, temperature=0.0, max_new_tokens=40, num_samples=1, top_k=50)
+    tasks = {"GSM8K": Unread(1)}
+    assert tasks_left(tasks, {"MMLU": numbers(0.5, "MMLU")}, args) == tasks
+
+
+def test_fingerprints_are_of_questions_and_of_code(tmp_path, monkeypatch):
+    many = fingerprint_of(Questions(*range(100)))
+    assert many == fingerprint_of(Questions(*range(100))) and re.fullmatch("[0-9a-f]{8}", many)
+    others = [Questions(*range(1, 101)), Questions(*range(99)), Questions(99, *range(1, 100)), Questions(), Questions(1), Quiz(), Quiz(words=9)]
+    assert len({many, *map(fingerprint_of, others)}) == 1 + len(others)
+
+    def written(code: str) -> str:
+        """Of a task in a module of its own, the same class each time."""
+        (tmp_path / "own_task.py").write_text(f"from helpers import Questions\nclass Own(Questions):\n    {code}\n")
+        monkeypatch.delitem(sys.modules, "own_task", raising=False)
+        return fingerprint_of(importlib.import_module("own_task").Own(1, 2, 3))
+
+    monkeypatch.syspath_prepend(tmp_path)
+    assert written("pass") == written("pass") != written("def evaluate(self, conversation, completion): return True")
+
+
+def test_tasks_of_the_world_stand_on_their_neighbours(monkeypatch):
+    """What TinyWorld asks and judges with is spread over several files; GSM8K and whatever else does not stand on those keeps its fingerprint."""
+    read, changed = Path.read_text, "tinyworld_asking.py"
+    tasks = {"world": TinyWorld("test", "calculator"), "letters": evaluation_task("SpellingBee")}
+    before = {name: fingerprint_of(task) for name, task in tasks.items()}
+    monkeypatch.setattr(Path, "read_text", lambda self, *args, **more: read(self, *args, **more) + ("#" if self.name == changed else ""))
+    assert fingerprint_of(tasks["world"]) != before["world"] and fingerprint_of(tasks["letters"]) == before["letters"]
+    changed = "common.py"  # where answers are taken apart, for all of them
+    assert fingerprint_of(tasks["letters"]) != before["letters"]
+
+
+def test_a_broken_row_is_for_those_who_evaluate_it():
+    class Broken(Questions):
+        def get_example(self, index: int) -> dict:
+            if index == 2:
+                raise UserError("row 2 is broken")
+            return super().get_example(index)
+
+    assert fingerprint_of(Broken(1, 2, 3)) == fingerprint_of(Broken(1, 2, 4)) != fingerprint_of(Broken(1, 3, 3))
+
+
+@pytest.mark.parametrize("name", ["TinyWorld-Facts", "TinyWorld-Problems", "SpellingBee"])
+def test_fingerprints_are_cheap(name):
+    task = evaluation_task(name)
+    fingerprint_of(task)
+    start = time.perf_counter()
+    fingerprint_of(task)
+    assert time.perf_counter() - start < 1
 
 
 def test_items_for_the_eye():
@@ -371,10 +440,10 @@ def test_all_default_tasks(run_module, world):
     assert run.returncode == 0, run.stderr
     found = results(world)
     assert {key: found[key] for key in ABOUT} == {**ABOUT, "model_tag": "d2", "dataset": "tinyworld"}
-    assert set(found["tasks"]) == set(default_evaluations("tinyworld")) and len(found["tasks"]) == 9
-    assert found["chatcore"] == pytest.approx(sum(task["centered"] for task in found["tasks"].values()) / 9)
+    assert set(found["tasks"]) == set(default_evaluations("tinyworld")) and len(found["tasks"]) == 10
+    assert found["chatcore"] == pytest.approx(sum(task["centered"] for task in found["tasks"].values()) / 10)
     others = [task["centered"] for name, task in found["tasks"].items() if name != "SpellingBee"]
-    assert found["chatcore_without_spellingbee"] == pytest.approx(sum(others) / 8)
+    assert found["chatcore_without_spellingbee"] == pytest.approx(sum(others) / 9)
     assert f"ChatCORE: {found['chatcore']:.6f} (without" in run.stdout and found["tasks"]["TinyWorld-Calculator"]["accuracy"] == 2 / 3
     for name, task in found["tasks"].items():
         own = results(world, f"sft_d2_000007/{name}")
@@ -382,17 +451,30 @@ def test_all_default_tasks(run_module, world):
         assert task["accuracy"] == sum(any(item["right"]) for item in own["items"]) / 3 and own["pass_at"] == {"1": task["accuracy"]}
         assert all(item["question"] and item["expected"] and len(item["completions"]) == 1 for item in own["items"])
         assert any(line.startswith(name) and f"accuracy {task['accuracy']:.4f}" in line for line in run.stdout.splitlines())
-    assert found["tasks"]["TinyWorld-Choice"]["settings"] == {"max_problems": 3}
-    assert found["tasks"]["SpellingBee"]["settings"] == {"max_problems": 3, "temperature": 0, "max_new_tokens": 40, "num_samples": 1, "top_k": 50}
+    prints = {name: fingerprint_of(evaluation_task(name)) for name in found["tasks"]}
+    assert {name: task["settings"]["fingerprint"] for name, task in found["tasks"].items()} == prints and "different" not in run.stdout
+    assert found["tasks"]["TinyWorld-Choice"]["settings"] == {"max_problems": 3, "fingerprint": prints["TinyWorld-Choice"]}
+    assert found["tasks"]["SpellingBee"]["settings"] == {"max_problems": 3, "temperature": 0, "max_new_tokens": 40, "num_samples": 1, "top_k": 50,
+                                                         "fingerprint": prints["SpellingBee"]}  # fmt: skip
 
     run = run_module("scripts.chat_eval", "-i", "sft", "-a", "tinyworld-calculator", "-x", "6", base=world)
     assert run.returncode == 0 and "different max_problems, max_new_tokens" in run.stdout, run.stderr
     again = results(world)
     assert again["tasks"]["TinyWorld-Calculator"]["accuracy"] == 0.5 and again["tasks"]["TinyWorld-Talk"] == found["tasks"]["TinyWorld-Talk"]
-    assert again["chatcore"] == pytest.approx(found["chatcore"] + (0.5 - 2 / 3) / 9)
+    assert again["chatcore"] == pytest.approx(found["chatcore"] + (0.5 - 2 / 3) / 10)
 
     run = run_module("scripts.chat_eval", "-i", "sft", "-a", "TinyWorld-Calculator", "-x", "1", base=world)
     assert run.returncode == 0 and "note: not saved, since" in run.stdout and results(world) == again, run.stderr
+
+    stale = json.loads(json.dumps(again))
+    stale["tasks"]["TinyWorld-Calculator"]["settings"]["fingerprint"] = "0badc0de"
+    flags = ["-i", "sft", "-a", "TinyWorld-Calculator,TinyWorld-Talk", "-x", "3", "-m", "40", "--resume", "auto"]
+    (world / "chat_eval" / "sft_d2_000007.json").write_text(json.dumps(stale))
+    run = run_module("scripts.chat_eval", *flags, base=world)
+    assert run.returncode == 0 and "evaluated already on TinyWorld-Talk:" in run.stdout and "not saved" not in run.stdout, run.stderr
+    assert results(world)["tasks"]["TinyWorld-Calculator"]["settings"] == found["tasks"]["TinyWorld-Calculator"]["settings"]
+    run = run_module("scripts.chat_eval", *flags, base=world)
+    assert run.returncode == 0 and "evaluated already on TinyWorld-Calculator, TinyWorld-Talk:" in run.stdout, run.stderr
 
 
 def test_two_ranks_find_what_one_finds(run_module, world, tmp_path):

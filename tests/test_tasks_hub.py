@@ -197,6 +197,9 @@ def test_offline_and_not_cached_is_one_clear_line(tmp_path):
     ):
         assert isinstance(error, str), name
         assert "\n" not in error and repo in error and "HF_HUB_OFFLINE" in error and "task_data" in error, error
+    folder = tmp_path / "empty" / "task_data"
+    assert f"into {folder}/openai/gsm8k/main, or" in found["gsm8k"] and f"into {folder}/cais/mmlu/auxiliary_train, or" in found["auxiliary"]
+    assert f"into {folder}/openai/openai_humaneval, or" in found["humaneval"]
 
 
 def test_a_hub_without_the_data_is_one_clear_line(tmp_path):
@@ -247,6 +250,63 @@ def test_copies_in_the_base_dir_need_no_hub(tmp_path):
 
 
 @pytest.fixture
+def copies(tmp_path, monkeypatch) -> Path:
+    """task_data/ of a base dir."""
+    monkeypatch.setenv("NANOCHAT_BASE_DIR", str(tmp_path / "base"))
+    monkeypatch.setattr("tasks.common._hub_rows", lambda source: pytest.fail(f"the hub was asked for {source.name}"))
+    return tmp_path / "base" / "task_data"
+
+
+def put(folder: Path, name: str, rows: list[dict]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(parquet(rows) if name.endswith(".parquet") else "".join(json.dumps(row) + "\n" for row in rows).encode())
+    return folder
+
+
+def test_a_copy_keeps_its_configs_apart(copies):
+    """Flat files in a copy would be read as ARC-Easy and as ARC-Challenge; with an explicit path it is the user who says what they are."""
+    flat = put(copies / "allenai" / "ai2_arc", "test.jsonl", ARC_ROWS)
+    put(flat / "data", "test.jsonl", ARC_ROWS)
+    for config in ("ARC-Easy", "ARC-Challenge"):
+        with pytest.raises(UserError, match=rf"ai2_arc \({config}, test\): .*has no test\.parquet.*put its files into {flat}/{config}, or"):
+            ARC(config, "test")
+        assert len(ARC(config, "test", flat)) == 2
+    put(flat / "ARC-Easy", "test.jsonl", ARC_ROWS[:1])
+    assert len(ARC("ARC-Easy", "test")) == 1 == len(ARC("ARC-Easy", "test", flat))
+    with pytest.raises(UserError, match=f"{flat}/ARC-Challenge has no"):
+        ARC("ARC-Challenge", "test")
+
+
+@pytest.mark.parametrize("folder", [".", "data", "smol-smoltalk"])
+def test_a_copy_without_configs(folder, copies):
+    copy = copies / "HuggingFaceTB" / "smol-smoltalk"
+    put(copy / folder, "train.jsonl", SMOLTALK_ROWS)
+    assert len(SmolTalk("train")) == 2
+    with pytest.raises(UserError, match=rf"{copy} has no test\.parquet.*put its files into {copy}, or"):
+        SmolTalk("test")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+@pytest.mark.parametrize("explicit", [False, True])
+def test_shards_that_are_missing(kind, explicit, copies, tmp_path):
+    folder = tmp_path / "mine" if explicit else copies / "openai" / "gsm8k" / "main"
+    path = folder if explicit else None
+    for number in (3, 0, 1):
+        put(folder, f"train-{number:05}-of-00004.{kind}", GSM8K_ROWS)
+    with pytest.raises(UserError, match=rf"openai/gsm8k \(main, train\): {folder} has 3 of 4 files train-…-of-00004\.{kind}: copy the others"):
+        GSM8K("main", "train", path)
+    put(folder, f"train-00002-of-00004.{kind}", GSM8K_ROWS)
+    put(folder, f"test-00000-of-00001.{kind}", GSM8K_ROWS[:1])
+    assert len(GSM8K("main", "train", path)) == 8 and len(GSM8K("main", "test", path)) == 1
+    for name in (f"train-00000-of-00002.{kind}", f"train.{kind}"):
+        put(folder, name, GSM8K_ROWS)
+        with pytest.raises(UserError, match=rf"{folder} has files of more than one set .*leave only one"):
+            GSM8K("main", "train", path)
+        (folder / name).unlink()
+    assert len(GSM8K("main", "train", folder / f"train-00002-of-00004.{kind}")) == 2, "a shard that is named is wanted alone"
+
+
+@pytest.fixture
 def local(tmp_path):
     def write(rows: list[dict], name: str = "rows.jsonl") -> Path:
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -281,6 +341,96 @@ def test_what_is_wrong_with_a_local_copy(tmp_path, local):
     (tmp_path / "rows.csv").write_text("question,answer\n")
     with pytest.raises(UserError, match="not a parquet, json or jsonl file"):
         GSM8K("main", "test", tmp_path / "rows.csv")
+
+
+ARC_CHOICES = ARC_ROWS[0]["choices"]
+TALK = SMOLTALK_ROWS[1]["messages"]
+BAD_ROWS = {
+    "gsm8k-null": ("gsm8k", {"answer": None}, "its answer is null or absent, and should be a text"),
+    "gsm8k-number": ("gsm8k", {"answer": 5}, "its answer should be a text, and is 5"),
+    "gsm8k-lines": ("gsm8k", {"question": ["a\nb"]}, r"its question should be a text, and is \['a\\nb'\]"),
+    "arc-lengths": ("arc", {"choices": {**ARC_CHOICES, "text": ["stone", "pear"]}}, "has 4 labels for 2 choices"),
+    "arc-null": ("arc", {"question": None}, "its question is null or absent"),
+    "arc-no-label": ("arc", {"choices": {"text": ["a"]}}, "its label is null or absent, and should be a list of texts"),
+    "arc-null-text": ("arc", {"choices": {**ARC_CHOICES, "text": ["a", None, "c", "d"]}}, "its text should be a list of texts, and is"),
+    "arc-choices": ("arc", {"choices": ["a", "b"]}, "its choices should be an object"),
+    "mmlu-null": ("mmlu", {"choices": None}, "its choices is null or absent"),
+    "mmlu-null-choice": ("mmlu", {"choices": ["1", None, "4", "22"]}, "its choices should be a list of texts"),
+    "mmlu-odd": ("mmlu", {"choices": ["1", "3", "4", "22", "5"]}, "has 5 choices instead of 4"),
+    "mmlu-letter": ("mmlu", {"answer": "C"}, "its answer should be a whole number, and is 'C'"),
+    "mmlu-half": ("mmlu", {"answer": 2.0}, "its answer should be a whole number"),
+    "humaneval-null": ("humaneval", {"canonical_solution": None}, "its canonical_solution is null or absent"),
+    "humaneval-no-test": ("humaneval", {"test": None}, "its test is null or absent"),
+    "talk-turns": ("smoltalk", {"messages": [TALK[0], TALK[0], TALK[1]]}, "message 1 is from user where assistant was expected"),
+    "talk-none": ("smoltalk", {"messages": []}, "a conversation needs a list of messages"),
+    "talk-null": ("smoltalk", {"messages": [None]}, "it should be an object with role, and is None"),
+    "talk-null-content": ("smoltalk", {"messages": [{"role": "user", "content": None}]}, "message 0: the content must be a text"),
+    "talk-no-content": ("smoltalk", {"messages": [{"role": "user"}]}, "there is no 'content'"),
+}
+ONE_OF_EACH = {
+    "gsm8k": (lambda path: GSM8K("main", "train", path), GSM8K_ROWS[0]), "arc": (lambda path: ARC("ARC-Easy", "test", path), ARC_ROWS[0]),
+    "mmlu": (lambda path: MMLU("all", "test", path), MMLU_ROWS[0]), "humaneval": (lambda path: HumanEval(path), HUMANEVAL_ROWS[0]),
+    "smoltalk": (lambda path: SmolTalk("train", path), SMOLTALK_ROWS[1]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+def test_a_bad_row_is_named(case, local):
+    """A good row, a bad one, a good one: each good one is a conversation, the bad one a line that says where it is and what to do."""
+    name, change, says = BAD_ROWS[case]
+    make, good = ONE_OF_EACH[name]
+    path = local([good, {**good, **change}, good])
+    task = make(path)
+    with pytest.raises(UserError, match=rf"^{path}, row 1:? {says}.*: repair the row or leave it out$") as error:
+        list(task)
+    assert "\n" not in str(error.value) and task[0] == task[2]
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_a_field_that_one_row_lacks(name, local):
+    make, good = ONE_OF_EACH[name]
+    for field in {"question", "choices", "answerKey", "answer", "prompt", "canonical_solution", "test", "entry_point", "messages"} & set(good):
+        with pytest.raises(UserError, match=rf"row 1: its {field} is null or absent"):
+            make(local([good, {key: value for key, value in good.items() if key != field}]))[1]
+
+
+def test_rows_inside_of_a_field(local):
+    """As in MMLU's auxiliary_train; the other form does as well."""
+    good = MMLU_ROWS[0]
+    path = local([{"train": good}, {"train": None}, {"train": {**good, "answer": None}}])
+    task = MMLU("auxiliary_train", "train", path)
+    assert task[0] == MMLU("auxiliary_train", "train", local(MMLU_ROWS, "flat.jsonl"))[0]
+    for index, says in ((1, "it should be an object with question, choices, answer, and is None"), (2, "its answer is null or absent")):
+        with pytest.raises(UserError, match=rf"rows\.jsonl, row {index}: {says}"):
+            task[index]
+    with pytest.raises(UserError, match="lack question, choices, answer"):
+        MMLU("auxiliary_train", "train", local([{"train": None}]))
+
+
+def test_views_name_the_row_of_the_file(local):
+    task = GSM8K("main", "test", local([*GSM8K_ROWS, {**GSM8K_ROWS[0], "answer": None}]), start=1)
+    assert len(task) == 2 and task[0]
+    with pytest.raises(UserError, match="row 2: its answer"):
+        task[1]
+
+
+def test_beyond_the_end_is_an_index_error(local):
+    for name, (make, good) in ONE_OF_EACH.items():
+        task = make(local([good]))
+        with pytest.raises(IndexError, match=r"has 1 conversations, none of number 1"):
+            task[1]
+        assert len(list(task)) == 1, name
+
+
+@pytest.mark.parametrize("start", ['{"question": ', "["])
+def test_json_that_is_nested_too_deeply(start, tmp_path):
+    """A recursion of 100,000: a line is named, and an array's file."""
+    deep = "[" * 100_000 + "]" * 100_000
+    text = f'{json.dumps(GSM8K_ROWS[0])}\n{{"question": {deep}, "answer": ""}}\n' if start != "[" else deep
+    (tmp_path / "deep.jsonl").write_text(text)
+    place = "jsonl:2 is not JSON" if start != "[" else "jsonl cannot be read"
+    with pytest.raises(UserError, match=rf"deep\.{place} \(it is nested too deeply\)"):
+        GSM8K("main", "train", tmp_path / "deep.jsonl")
 
 
 # --- judging ---------------------------------------------------------------------------------------------------------
