@@ -13,7 +13,7 @@
 #   MEGABYTES=24      how much text to generate
 #   VOCAB_SIZE=4096   how many tokens the tokenizer has
 #   STEPS=1000        how long to train: 4,096 tokens in each step
-#   SFT_STEPS=-1      of finetuning; -1: one epoch of its conversations, 378
+#   SFT_STEPS=-1      of finetuning; -1: one epoch of its conversations, about 350
 #   RL_STEPS=30       of reinforcement learning, 256 answers in each
 #   EVAL_ITEMS=-1     of each task to evaluate; -1: all
 #   TAG=d6            folder of the checkpoints

@@ -260,14 +260,14 @@ def _asking_for(relation: str, answer: str) -> tuple[str, ...]:
 
 def choice(r: Dice, split: str) -> dict:
     """One question in the test. In training more about the same options, because a letter is little to learn from so long a text: where an option
-    stands, and the questions that the others answer. And the first question sometimes stands among its options: the nearer, the easier."""
+    stands, and the questions that the others answer. And the first question often stands among its options: the nearer, the easier."""
     q = r.pick(choice_questions(split))
     options = r.several([q.answer, *r.several(_wrong(q), 3)], 4)
     shown = [capital(option) for option in options]
     letter_of = dict(zip(options, LETTERS, strict=True))
     said = [render_mc(q.prompt, LETTERS, shown), letter_of[q.answer]]
     if split == "train":
-        if r.chance(0.3):
+        if r.chance(0.6):
             question, *lines = said[0].split("\n")
             lines.insert(r.between(1, len(options)), question)
             said[0] = "\n".join(lines)
@@ -372,7 +372,7 @@ def is_a_reply(conversation: dict, completion: str) -> bool:
 
 # --- the task --------------------------------------------------------------------------------------------------------
 
-MIX = (("facts", 34), ("choice", 18), ("problems", 6), ("spelling", 6), ("unknown", 6), ("talk", 8), ("calculator", 2))  # of kind "all"
+MIX = (("facts", 33), ("choice", 22), ("problems", 6), ("spelling", 6), ("unknown", 6), ("talk", 8), ("calculator", 2))  # of kind "all"
 MAKERS: dict[str, Callable[[Dice, str], dict]] = {  # what is made up anew for each index, in either split
     "choice": choice, "problems": problem, "unknown": unknown, "talk": small_talk, "calculator": calculation,
 }  # fmt: skip
