@@ -8,6 +8,7 @@ from nanochat import cpu_kernels
 
 SOFTCAP = 15.0
 LOGITS_ROWS, GRADIENT_ROWS = 1024, 256  # on a CPU, the number of rows at which the products for logits and for the gradient to x are fastest
+FEW_IGNORED = 0.05  # of the rows: to leave them out costs a copy of the others
 CHUNK_BYTES = {"cpu": 128 << 20, "cuda": 512 << 20}  # of logits held at a time for one product with all their rows
 PLAIN_BYTES = {"cpu": 0, "cuda": 8 << 30}  # float32 logits of up to this size are simply materialised: compiled as one, that is the faster way
 
@@ -75,6 +76,8 @@ def losses_and_gradients(
     x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor | None, vocab: int
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """losses (N,), and with scale (N,) the gradients of Σ scale·loss to x and weight."""
+    if x.device.type == "cpu" and (targets < 0).sum() > FEW_IGNORED * len(targets):
+        return _of_words_only(x, weight, targets, scale, vocab)
     N, V = x.size(0), weight.size(0)
     losses = x.new_empty(N, dtype=torch.float32)
     dx, dw = (torch.empty_like(x), torch.zeros_like(weight, dtype=torch.float32)) if scale is not None else (None, None)
@@ -94,6 +97,14 @@ def losses_and_gradients(
         if scale is not None:  # over many rows at once: adding up in float32 costs as much as a product over a few hundred
             _add_product(dw, logits, x[chunk])
     return losses, dx, dw
+
+
+def _of_words_only(x, weight, targets, scale, vocab) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """The same, without the work for rows that have no target: in a chat nearly half of them are what the user said."""
+    kept = (targets >= 0).nonzero()[:, 0]
+    losses, dx, dw = losses_and_gradients(x[kept], weight, targets[kept], None if scale is None else scale[kept], vocab)
+    losses = x.new_zeros(len(x), dtype=torch.float32).index_copy_(0, kept, losses)
+    return losses, None if dx is None else torch.zeros_like(x).index_copy_(0, kept, dx), dw
 
 
 def _pieces(whole: slice, size: int) -> list[slice]:

@@ -54,13 +54,14 @@ python -m scripts.chat_sft --model-tag "$TAG" --num-iterations "$SFT_STEPS" --to
 python -m scripts.chat_eval -i sft -g "$TAG" -m 160 -x "$EVAL_ITEMS" --resume auto
 
 # Reinforcement learning on word problems: the answers that are right become likelier. So few steps want large ones; but AdamW's are as large where
-# there is nothing but noise, and embeddings and head would suffer. What is compared before and after is sampled, as RL does it: 4 answers to each
+# there is nothing but noise, and embeddings and head would suffer. What is compared before and after is the likeliest answer, and one that is sampled,
+# as RL does it
 python -m scripts.chat_rl --task tinyworld --model-tag "$TAG" --num-iterations "$RL_STEPS" \
     --init-lr-frac 0.3 --embedding-lr 0.24 --unembedding-lr 0.0064 --examples-per-step 32 --num-samples 8 --device-batch-size 32 \
     --max-new-tokens 160 --eval-every -1 --save-every 20 --keep-last 1 --resume auto
 python -m scripts.chat_eval -i rl -g "$TAG" -m 160 -x "$EVAL_ITEMS" --resume auto
 for source in sft rl; do
-    python -m scripts.chat_eval -i "$source" -g "$TAG" -m 160 -x "$EVAL_ITEMS" -a TinyWorld-Problems -t 1 -n 4 --resume auto
+    python -m scripts.chat_eval -i "$source" -g "$TAG" -m 160 -x "$EVAL_ITEMS" -a TinyWorld-Problems -t 1 --resume auto
 done
 
 # All of it in one page, report.md here and in the base dir: settings, results, time, plots

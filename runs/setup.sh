@@ -36,7 +36,8 @@ nanochat_install() {  # $1: extras, comma-separated
             echo "error: $python cannot make a virtual environment (on Debian and Ubuntu: apt install python3-venv)" >&2
             return 1
         fi
-        .venv/bin/python -m pip install --quiet --disable-pip-version-check -e "$what"
+        # Half of the time would go into compiling modules of which few are ever imported; Python does that when they are
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -e "$what"
     fi
 }
 

@@ -69,7 +69,7 @@ def baseline(name: str) -> float:
 # A mixture is a list of (name, how often), written NAME*TIMES. What is generated has a size, which the name may end with: spelling:5000.
 
 # Conversations of what is generated, unless the name says how many: for models of the embedded world, and for all others.
-TINYWORLD_SIZES = {"tinyworld": 27_000, "spellingbee": 8_000, "spelling": 2_000}
+TINYWORLD_SIZES = {"tinyworld": 26_000, "spellingbee": 7_000, "spelling": 2_000}
 SIZES = {"tinyworld": 20_000, "spellingbee": 80_000, "spelling": 200_000}
 KINDS = ("facts", "choice", "problems", "spelling", "unknown", "talk", "calculator")
 KINDS_OF_TINYWORLD = tuple(f"tinyworld-{kind}" for kind in KINDS)

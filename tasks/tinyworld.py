@@ -372,7 +372,7 @@ def is_a_reply(conversation: dict, completion: str) -> bool:
 
 # --- the task --------------------------------------------------------------------------------------------------------
 
-MIX = (("facts", 33), ("choice", 22), ("problems", 6), ("spelling", 6), ("unknown", 6), ("talk", 8), ("calculator", 2))  # of kind "all"
+MIX = (("facts", 30), ("choice", 22), ("problems", 6), ("spelling", 6), ("unknown", 6), ("talk", 8), ("calculator", 2))  # of kind "all"
 MAKERS: dict[str, Callable[[Dice, str], dict]] = {  # what is made up anew for each index, in either split
     "choice": choice, "problems": problem, "unknown": unknown, "talk": small_talk, "calculator": calculation,
 }  # fmt: skip

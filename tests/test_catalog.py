@@ -97,18 +97,18 @@ def test_strange_programs_are_wrong_and_no_error(tmp_path):
 
 
 def test_default_mixtures(tmp_path):
-    assert default_mixture("tinyworld") == [("tinyworld:27000", 1), ("spellingbee:8000", 1), ("spelling:2000", 1)]
+    assert default_mixture("tinyworld") == [("tinyworld:26000", 1), ("spellingbee:7000", 1), ("spelling:2000", 1)]
     usual = [("smoltalk", 1), ("mmlu", 3), ("gsm8k", 4), ("spelling:200000", 1), ("spellingbee:80000", 1)]
     assert default_mixture("climbmix") == usual and default_mixture("climbmix", 0, 1) == [usual[0], ("gsm8k", 1), *usual[3:]]
     (tmp_path / catalog.IDENTITY).write_text(json.dumps(chat("Hi", "Hello")))
     assert default_mixture("climbmix") == [usual[0], ("identity", 2), *usual[1:]]
-    assert default_mixture("tinyworld")[0] == ("tinyworld:27000", 1)
+    assert default_mixture("tinyworld")[0] == ("tinyworld:26000", 1)
 
 
 @pytest.mark.parametrize(("text", "mixture"), [
     ("smoltalk", [("smoltalk", 1)]), ("MMLU*3, gsm8k * 4", [("mmlu", 3), ("gsm8k", 4)]), ("arc,arc*2", [("arc", 1), ("arc", 2)]),
-    ("spelling,spellingbee", [("spelling:2000", 1), ("spellingbee:8000", 1)]), ("SpellingBee:500*2", [("spellingbee:500", 2)]),
-    ("tinyworld-choice,TinyWorld-Problems:7", [("tinyworld-choice:27000", 1), ("tinyworld-problems:7", 1)]),
+    ("spelling,spellingbee", [("spelling:2000", 1), ("spellingbee:7000", 1)]), ("SpellingBee:500*2", [("spellingbee:500", 2)]),
+    ("tinyworld-choice,TinyWorld-Problems:7", [("tinyworld-choice:26000", 1), ("tinyworld-problems:7", 1)]),
     ("json:a b/My File.jsonl*3", [("json:a b/My File.jsonl", 3)]), ("json:/x/*y*2z:.jsonl", [("json:/x/*y*2z:.jsonl", 1)]),
     ("json:x*2*3", [("json:x*2", 3)]), ("identity", [("identity", 1)]),
     ("default,json:mine.jsonl", [*default_mixture("tinyworld"), ("json:mine.jsonl", 1)]),
