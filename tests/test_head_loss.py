@@ -70,8 +70,22 @@ def compare(x, weight, targets, reduction: str) -> tuple[float, float, float]:
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize("N", COUNTS)
-def test_float32(kernels, small_chunks, N, reduction):
-    assert max(compare(*inputs(N), reduction)) < 1e-5
+@pytest.mark.parametrize("ignored", [0, 1, 4, 37], ids="1 of {}".format)  # none, all, some, hardly any
+def test_float32(kernels, small_chunks, N, reduction, ignored):
+    x, weight, targets = inputs(N)
+    targets.clamp_(min=0)
+    if ignored:
+        targets[ignored // 2 :: ignored] = -1
+    assert max(compare(x, weight, targets, reduction)) < 1e-5
+
+
+def test_rows_without_a_target_cost_nothing(small_chunks, monkeypatch):
+    rows, real = [], head_loss._softcap_loss
+    monkeypatch.setattr(head_loss, "_softcap_loss", lambda z, *more: [rows.append(len(z)), real(z, *more)])
+    x, weight, targets = inputs(64)
+    targets[:40] = -1
+    head_loss.head_loss(x, weight, targets, VOCAB).backward()
+    assert sum(rows) == (targets >= 0).sum() and not x.grad[targets < 0].any() and x.grad[targets >= 0].all()
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
