@@ -193,7 +193,7 @@ def set_up(root: Path, **env: str) -> tuple[subprocess.CompletedProcess, list[st
 def test_setup_with_pip_happens_once(checkout):
     first, calls = set_up(checkout)
     assert first.returncode == 0, first.stderr
-    assert calls == ["python3 -m venv --clear .venv", "venv python -m pip install --quiet --disable-pip-version-check -e ."]
+    assert calls == ["python3 -m venv --clear .venv", "venv python -m pip install --quiet --disable-pip-version-check --no-compile -e ."]
     assert f"with {checkout}/.venv/bin/python" in first.stdout
     second, calls = set_up(checkout)
     assert second.returncode == 0 and calls == []
