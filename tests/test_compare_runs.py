@@ -12,7 +12,7 @@ from scripts import base_train
 
 # One layer, 16 rows of 64 tokens in a step, learning rates for so small a batch
 TINY = ["--dataset", "tinyworld", "--depth", "1", "--aspect-ratio", "32", "--head-dim", "16", "--max-seq-len", "64", "--device-batch-size", "16",
-        "--total-batch-size", "1024", "--num-iterations", "60", "--warmup-steps", "10", "--compile", "off", "--embedding-lr", "2.4",
+        "--total-batch-size", "1024", "--num-iterations", "120", "--warmup-steps", "10", "--compile", "off", "--embedding-lr", "2.4",
         "--unembedding-lr", "0.064", "--scalar-lr", "1", "--eval-every", "20", "--eval-tokens", "8192", "--core-metric-every", "-1",
         "--sample-every", "-1"]  # fmt: skip
 FINE, TIE = 0.16, {"step": "tie", "time": "tie", "FLOPs": "tie"}
