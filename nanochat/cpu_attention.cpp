@@ -4,69 +4,12 @@
 //
 // q, y: (B, T, H, D), k, v: (B, T, K, D) with H a multiple of K. Queries and keys are normalized, so |score| is bounded by 1.44·√D, and the softmax
 // needs no maximum.
-//
-// brgemm multiplies A (M, K) and B in pairs: B (K/2, N, 2), where a pair holds two neighbours along K. What is B somewhere is packed first.
 
-#include "cpu_math.h"
-
-namespace c10 {
-struct BFloat16;
-}  // namespace c10
-
-namespace at::native::cpublas {  // of ATen/native/CPUBlas.h, whose inclusion would take half a minute to compile
-void brgemm(int64_t M, int64_t N, int64_t K, int64_t ld_a, int64_t ld_b, int64_t ld_c, bool add_c, const c10::BFloat16* A, const c10::BFloat16* B,
-            float* C, bool is_vnni);
-void brgemm_release(bool is_vnni);
-}  // namespace at::native::cpublas
+#include "cpu_products.h"
 
 namespace {
 
 constexpr int64_t QUERIES = 128, KEYS = 64;  // in a block, forward and backward
-constexpr int64_t ROUND = 32;                // lengths are padded to this, with zeros
-
-int64_t padded(int64_t length) { return (length + ROUND - 1) / ROUND * ROUND; }
-
-void product(int64_t M, int64_t N, int64_t K, const bf16* A, int64_t ld_a, const bf16* B, int64_t ld_b, float* C, int64_t ld_c, bool add = false) {
-    at::native::cpublas::brgemm(M, N, K, ld_a, ld_b, ld_c, add, (const c10::BFloat16*)A, (const c10::BFloat16*)B, C, true);
-}
-
-struct Matrix {  // rows of D numbers, `stride` apart: one head of a (B, T, H, D) tensor
-    const bf16* data;
-    int64_t rows, stride;
-    const bf16* row(int64_t i) const { return data + i * stride; }
-};
-
-// x (rows, D) as B of a product with xᵀ: pairs of channels, (D/2, width, 2)
-void pack_channels(const Matrix& x, int64_t D, int64_t width, bf16* out) {
-    uint32_t* pairs = (uint32_t*)out;
-    const uint32_t* in = (const uint32_t*)x.data;
-    const int64_t stride = x.stride / 2, whole = x.rows / 16 * 16;
-    for (int64_t first = 0; first < whole; first += 16) {
-        for (int64_t p = 0; p < D / 2; p++) {
-#pragma omp simd
-            for (int64_t i = first; i < first + 16; i++) pairs[p * width + i] = in[i * stride + p];
-        }
-    }
-    for (int64_t i = whole; i < width; i++)
-        for (int64_t p = 0; p < D / 2; p++) pairs[p * width + i] = i < x.rows ? in[i * stride + p] : 0;
-}
-
-// two rows as one row of pairs
-void interleave(const bf16* a, const bf16* b, int64_t n, bf16* out) {
-    uint32_t* pairs = (uint32_t*)out;
-#pragma omp simd
-    for (int64_t i = 0; i < n; i++) pairs[i] = uint32_t(a[i].bits) | uint32_t(b[i].bits) << 16;
-}
-
-// x (rows, D) as B of a product with x: pairs of rows, (length/2, D, 2), zeros after the last row
-void pack_rows(const Matrix& x, int64_t D, int64_t length, bf16* out) {
-    const std::vector<bf16> zeros(D, bf16{0});
-    for (int64_t i = 0; i < length; i += 2) {
-        const bf16* a = i < x.rows ? x.row(i) : zeros.data();
-        const bf16* b = i + 1 < x.rows ? x.row(i + 1) : zeros.data();
-        interleave(a, b, D, out + i * D);
-    }
-}
 
 // x (rows, D) transposed, (D, width), from its pairs of channels
 void unpack_channels(const bf16* packed, int64_t D, int64_t width, bf16* out) {
@@ -80,21 +23,15 @@ void unpack_channels(const bf16* packed, int64_t D, int64_t width, bf16* out) {
     }
 }
 
-// xᵀ (D, width) in float32 as the first `rows` rows of D numbers, `stride` apart
-void store_transposed(const float* x, int64_t D, int64_t width, int64_t rows, int64_t stride, bf16* out) {
-    std::vector<float> tile(D * 16);  // a cache line of each channel
-    for (int64_t first = 0; first < rows; first += 16) {
-        for (int64_t d = 0; d < D; d++) memcpy(&tile[d * 16], x + d * width + first, 16 * sizeof(float));
-        for (int64_t i = first; i < std::min(first + 16, rows); i++) {
-#pragma omp simd
-            for (int64_t d = 0; d < D; d++) store(out + i * stride + d, tile[d * 16 + i - first]);
-        }
-    }
-}
-
 struct Shape {
     int64_t T, H, K, D, window;
     Matrix head(const bf16* x, int64_t heads, int64_t batch, int64_t h) const { return {x + (batch * T * heads + h) * D, T, heads * D}; }
+};
+
+struct Range {  // of what a row of scores is for: from begin to end, and in whole vectors
+    const int32_t begin, end, from, to;
+    Range(int64_t begin, int64_t end) : begin(begin), end(end), from(begin / 16 * 16), to((end + 15) / 16 * 16) {}
+    bool has(int32_t j) const { return (j >= begin) & (j < end); }
 };
 
 struct Forward {  // the working memory of one thread
@@ -114,18 +51,18 @@ struct Forward {  // the working memory of one thread
             const int64_t n = padded(first + queries) - first_key;
             product(queries, n, D, q.row(first), q.stride, keys.data() + 2 * first_key, width, scores.data(), n);
             for (int64_t i = 0; i < queries; i++) {
-                const int64_t begin = std::max<int64_t>(0, first + i - s.window - first_key), end = first + i + 1 - first_key;
+                const Range seen(std::max<int64_t>(0, first + i - s.window - first_key), first + i + 1 - first_key);
                 const float* row = scores.data() + i * n;
                 bf16* e = p.data() + i * n;
                 float sum = 0;
-                std::fill(e, e + begin, bf16{0});
+                std::fill(e, e + seen.from, bf16{0});
 #pragma omp simd reduction(+ : sum)
-                for (int64_t j = begin; j < end; j++) {
-                    const float value = exponential(row[j] * factor);
+                for (int32_t j = seen.from; j < seen.to; j++) {
+                    const float value = seen.has(j) ? exponential(row[j] * factor) : 0.0f;
                     sum += value;
                     store(e + j, value);
                 }
-                std::fill(e + end, e + n, bf16{0});
+                std::fill(e + seen.to, e + n, bf16{0});
                 sums[i] = inverse_sums[first + i] = 1 / sum;
             }
             product(queries, D, n, p.data(), n, values.data() + first_key * D, D, scores.data(), D);
@@ -140,7 +77,7 @@ struct Forward {  // the working memory of one thread
 // Backward makes the scores transposed, keys as rows, so that both of its products with probabilities find them where they are needed.
 struct Backward {
     std::vector<bf16> keys, query_channels, query_rows, dy_channels, dy_rows, p, ds, ds_pairs;
-    std::vector<float> scores, dp, dq, dk, dv, means;
+    std::vector<float> scores, dp, dq, dk, dv, means, inverse;
 
     Backward(const Shape& s) {
         const int64_t n = padded(s.T);
@@ -149,6 +86,7 @@ struct Backward {
         for (auto* x : {&scores, &dp}) x->resize(KEYS * n);
         for (auto* x : {&dq, &dk, &dv}) x->resize(n * s.D);
         means.resize(n);
+        inverse.resize(n);
     }
 
     void start(const Shape& s, const Matrix& k) {
@@ -170,6 +108,7 @@ struct Backward {
 #pragma omp simd reduction(+ : sum)
             for (int64_t d = 0; d < D; d++) sum += load(y.row(i)[d]) * load(dy.row(i)[d]);
             means[i] = sum;
+            inverse[i] = inverse_sums[i];
         }
         std::fill(dq.begin(), dq.end(), 0.0f);
         for (int64_t first = 0; first < s.T; first += KEYS) {
@@ -177,7 +116,7 @@ struct Backward {
             const int64_t n = std::min(width, padded(first + rows + s.window)) - first;  // queries from `first` on
             product(rows, n, D, k.row(first), k.stride, query_channels.data() + 2 * first, width, scores.data(), n);
             product(rows, n, D, v.row(first), v.stride, dy_channels.data() + 2 * first, width, dp.data(), n);
-            for (int64_t i = 0; i < rows; i++) gradient(s, i, n, std::min(n, s.T - first), inverse_sums + first, means.data() + first);
+            for (int64_t i = 0; i < rows; i++) gradient(s, i, n, std::min(n, s.T - first), inverse.data() + first, means.data() + first);
             const int64_t even = padded(rows);
             std::fill(ds.data() + rows * n, ds.data() + even * n, bf16{0});
             for (int64_t i = 0; i < even; i += 2) interleave(&ds[i * n], &ds[(i + 1) * n], n, &ds_pairs[i * n]);
@@ -185,25 +124,25 @@ struct Backward {
             product(rows, D, n, ds.data(), n, query_rows.data() + first * D, D, dk.data() + first * D, D, true);
             product(D, n, even, keys.data() + first, width, ds_pairs.data(), n, dq.data() + first, width, true);  // dqᵀ
         }
-        store_transposed(dq.data(), D, width, s.T, q.stride, dq_out);
+        store_transposed(dq.data(), D, width, s.T, q.stride, dq_out, [](int64_t, int64_t, float sum) { return sum; });
     }
 
     // Row i of a block: probabilities, and the gradient to the scores. Key `i` is seen by the queries i … i + window.
     void gradient(const Shape& s, int64_t i, int64_t n, int64_t limit, const float* inverse_sums, const float* mean) {
         const float factor = 1 / std::sqrt(float(s.D));
-        const int64_t begin = std::min(i, limit), end = std::min(limit, i + s.window + 1);
+        const Range seen(std::min(i, limit), std::min(limit, i + s.window + 1));
         const float *score = &scores[i * n], *d = &dp[i * n];
         bf16 *p_row = &p[i * n], *ds_row = &ds[i * n];
-        std::fill(p_row, p_row + begin, bf16{0});
-        std::fill(ds_row, ds_row + begin, bf16{0});
+        std::fill(p_row, p_row + seen.from, bf16{0});
+        std::fill(ds_row, ds_row + seen.from, bf16{0});
 #pragma omp simd
-        for (int64_t j = begin; j < end; j++) {
+        for (int32_t j = seen.from; j < seen.to; j++) {
             const float value = exponential(score[j] * factor) * inverse_sums[j];
-            store(p_row + j, value);
-            store(ds_row + j, value * (d[j] - mean[j]) * factor);
+            store(p_row + j, seen.has(j) ? value : 0.0f);
+            store(ds_row + j, seen.has(j) ? value * (d[j] - mean[j]) * factor : 0.0f);
         }
-        std::fill(p_row + end, p_row + n, bf16{0});
-        std::fill(ds_row + end, ds_row + n, bf16{0});
+        std::fill(p_row + seen.to, p_row + n, bf16{0});
+        std::fill(ds_row + seen.to, ds_row + n, bf16{0});
     }
 
     void finish(const Shape& s, int64_t stride, bf16* dk_out, bf16* dv_out) const {
@@ -219,20 +158,7 @@ struct Backward {
 
 }  // namespace
 
-// Does brgemm work here? It says no by an exception.
-extern "C" int attention_usable() {
-#ifdef __AVX512BF16__
-    try {
-        const bf16 zeros[32 * 32] = {};
-        float out[32 * 32];
-        product(32, 32, 32, zeros, 32, zeros, 32, out, 32);
-        at::native::cpublas::brgemm_release(true);
-        return 1;
-    } catch (...) {
-    }
-#endif
-    return 0;
-}
+extern "C" int attention_usable() { return products_work(); }
 
 extern "C" void attention_forward(const bf16* q, const bf16* k, const bf16* v, bf16* y, float* inverse_sums, int64_t B, int64_t T, int64_t H, int64_t K,
                                   int64_t D, int64_t window) {

@@ -1,4 +1,4 @@
-"""Builds and calls the C++ beside it: attention, and soft cap with cross-entropy, where torch's own operations leave a CPU waiting for its memory.
+"""Builds and calls the C++ beside it: attention, head and loss, Muon, decoding, where torch's own operations leave a CPU waiting for its memory.
 Compiled on first use, in a second or two. Without a C++ compiler there is no kernel, and the callers have a slower way in plain torch."""
 
 import ctypes
@@ -20,7 +20,9 @@ FOLDER = Path(__file__).parent
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-fassociative-math",
          "-fno-signed-zeros", "-freciprocal-math"]  # fmt: skip
 WIDE = "-mprefer-vector-width=512"  # compilers shy away from the widest vectors; here they are a third faster
-SUFFIXES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+HEAD_BLOCK = 2**17  # numbers of x in a block of rows, which stays in a core's cache: 256 rows of 512
+HEAD_KEPT = 96 << 20  # bytes of gradients to logits that wait to be summed up for the weights; a block for each thread, whatever that takes
 
 
 @functools.cache
@@ -47,7 +49,13 @@ def _fingerprint(source: Path, command: list[str]) -> str:
         cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "Features")))
     except (OSError, StopIteration):
         cpu = platform.processor()
-    texts = [source.read_text(encoding="utf-8"), (FOLDER / "cpu_math.h").read_text(encoding="utf-8"), *command, torch.__version__, cpu]
+    texts = [
+        source.read_text(encoding="utf-8"),
+        *(header.read_text(encoding="utf-8") for header in sorted(FOLDER.glob("*.h"))),
+        *command,
+        torch.__version__,
+        cpu,
+    ]
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
@@ -60,35 +68,67 @@ def _call(function, *arguments: torch.Tensor | int | float | None) -> int:
 
 
 def loss_usable(dtype: torch.dtype) -> bool:
-    return dtype in SUFFIXES and library("loss") is not None
+    return dtype == torch.float32 and library("loss") is not None
 
 
 def softcap_loss(logits: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor | None, losses: torch.Tensor, vocab: int, cap: float) -> None:
-    """logits (N, V), of which the first `vocab` count; targets (N,), < 0 ignored. Fills losses (N,) float32, and with `scale` (N,), the weight of
-    each row's loss, turns the logits into the gradient to them."""
+    """logits (N, V), of which the first `vocab` count; targets (N,), < 0 ignored. Fills losses (N,), and with `scale` (N,), the weight of each row's
+    loss, turns the logits into the gradient to them."""
     rows, stride = logits.shape
-    assert logits.is_contiguous() and targets.is_contiguous() and targets.dtype == torch.int64 and targets.shape == (rows,)
+    assert logits.is_contiguous() and logits.dtype == losses.dtype == torch.float32 and losses.is_contiguous() and losses.shape == (rows,)
+    _check_targets(targets, scale, rows, vocab)
+    _call(library("loss").softcap_loss, logits, targets, scale, losses, rows, vocab, stride, float(cap))
+
+
+def _check_targets(targets: torch.Tensor, scale: torch.Tensor | None, rows: int, vocab: int) -> None:
+    assert targets.is_contiguous() and targets.dtype == torch.int64 and targets.shape == (rows,)
     assert rows == 0 or int(targets.max()) < vocab, "a target that is no word"
-    assert losses.is_contiguous() and losses.dtype == torch.float32 and losses.shape == (rows,)
     assert scale is None or (scale.is_contiguous() and scale.dtype == torch.float32 and scale.shape == (rows,))
-    function = getattr(library("loss"), f"softcap_loss_{SUFFIXES[logits.dtype]}")
-    _call(function, logits, targets, scale, losses, rows, vocab, stride, float(cap))
 
 
 def add_transposed(total: torch.Tensor, x: torch.Tensor) -> None:
-    """total (columns, rows) += x.t() for x (rows, columns); in float32, without a float32 copy of x."""
+    """total (columns, rows) += x.t() for x (rows, columns)."""
     rows, columns = x.shape
-    assert total.shape == (columns, rows) and total.is_contiguous() and x.is_contiguous() and total.dtype == torch.float32
-    _call(getattr(library("loss"), f"add_transposed_{SUFFIXES[x.dtype]}"), total, x, rows, columns)
+    assert total.shape == (columns, rows) and total.is_contiguous() and x.is_contiguous() and total.dtype == x.dtype == torch.float32
+    _call(library("loss").add_transposed, total, x, rows, columns)
 
 
 def transposed(x: torch.Tensor) -> torch.Tensor:
     """A contiguous x.t() for x (rows, columns)."""
     rows, columns = x.shape
-    assert x.is_contiguous()
+    assert x.is_contiguous() and x.dtype == torch.float32
     out = x.new_empty(columns, rows)
-    _call(getattr(library("loss"), f"transpose_{SUFFIXES[x.dtype]}"), out, x, rows, columns)
+    _call(library("loss").transpose, out, x, rows, columns)
     return out
+
+
+# --- head and loss ---------------------------------------------------------------------------------------------------
+
+
+def head_usable(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """bfloat16 on processors that multiply it."""
+    whole = weight.size(0) % 16 == 0 and weight.size(1) % 16 == 0
+    return whole and x.dtype == torch.bfloat16 and library("head") is not None and bool(library("head").head_usable())
+
+
+def head_loss(
+    x: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, scale: torch.Tensor | None, vocab: int, cap: float
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """x (N, C), weight (V, C) of which the first `vocab` rows are words; targets (N,), < 0 ignored. losses (N,), and with `scale` (N,), the weight of
+    each row's loss, the gradients of their sum to x and, in float32, to weight."""
+    (N, C), V = x.shape, weight.size(0)
+    x, weight = x.contiguous(), weight.contiguous()
+    assert x.dtype == weight.dtype == torch.bfloat16 and weight.shape == (V, C) and vocab <= V
+    _check_targets(targets, scale, N, vocab)
+    losses = x.new_empty(N, dtype=torch.float32)
+    dx, dw = (None, None) if scale is None else (torch.empty_like(x), weight.new_empty(V, C, dtype=torch.float32))
+    if N == 0 and dw is not None:
+        dw.zero_()
+    rows = max(32, min(N + 31, HEAD_BLOCK // C) // 32 * 32)  # of a block
+    threads = torch.get_num_threads()
+    blocks = threads * max(1, HEAD_KEPT // (rows * V * 2 * threads))  # to sum up at once; as many for each thread
+    _call(library("head").head_loss, x, weight, targets, scale, losses, dx, dw, N, C, V, vocab, rows, blocks, float(cap))
+    return losses, dx, dw
 
 
 # --- attention -------------------------------------------------------------------------------------------------------
@@ -155,6 +195,29 @@ def _gradients(ctx, dy: torch.Tensor, _):
 
 
 attention.register_autograd(_gradients, setup_context=_keep_for_backward)
+
+
+# --- Muon ------------------------------------------------------------------------------------------------------------
+
+
+def muon_usable(weights: list[torch.Tensor], dtype: torch.dtype) -> bool:
+    """There it is one matrix to a thread, so there must be enough of them."""
+    (m, n), device = weights[0].shape, weights[0].device
+    fits = device.type == "cpu" and weights[0].dtype == torch.float32 and m % 16 == 0 and n % 16 == 0 and 2 * len(weights) >= torch.get_num_threads()
+    return fits and dtype == torch.bfloat16 and library("muon") is not None and bool(library("muon").muon_usable())
+
+
+def muon_update(weights: list[torch.Tensor], grads: list[torch.Tensor], momenta: torch.Tensor, squares: torch.Tensor,
+                lr: float, momentum: float, weight_decay: float, beta2: float, coefficients: list[tuple[float, float, float]]) -> None:  # fmt: skip
+    """optim.muon_update for weights (m, n) that need not lie together; momenta (K, m, n) and squares (K, …) may have room for more."""
+    count, (m, n) = len(weights), weights[0].shape
+    grads = [grad.float().contiguous() for grad in grads]
+    assert len(grads) == count <= len(momenta) and all(t.shape == (m, n) and t.dtype == torch.float32 for t in (*weights, *grads))
+    assert all(t.is_contiguous() and t.dtype == torch.float32 for t in (*weights, momenta, squares)) and momenta.shape[1:] == (m, n)
+    assert squares.shape == (len(momenta), *((m, 1) if m >= n else (1, n)))
+    addresses = [torch.tensor([t.data_ptr() for t in tensors], dtype=torch.int64) for tensors in (weights, grads)]
+    _call(library("muon").muon_update, *addresses, momenta, squares, count, m, n, lr, momentum, weight_decay, beta2,
+          torch.tensor(coefficients), len(coefficients))  # fmt: skip
 
 
 # --- decoding --------------------------------------------------------------------------------------------------------

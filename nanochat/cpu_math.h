@@ -12,8 +12,6 @@ struct bf16 {
     uint16_t bits;
 };
 
-inline float load(float x) { return x; }
-
 inline float load(bf16 x) {
     uint32_t bits = uint32_t(x.bits) << 16;
     float value;
@@ -21,13 +19,13 @@ inline float load(bf16 x) {
     return value;
 }
 
-inline void store(float* place, float value) { *place = value; }
-
-inline void store(bf16* place, float value) {  // rounds to nearest, ties to even; NaN stays NaN
+inline uint32_t rounded(float value) {  // the bits of the nearest bfloat16, ties to even; NaN stays NaN
     uint32_t bits;
     memcpy(&bits, &value, 4);
-    place->bits = uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+    return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
 }
+
+inline void store(bf16* place, float value) { place->bits = uint16_t(rounded(value)); }
 
 // e^x for |x| < 87, with a relative error of 2e-6 at |x| = 15, where float32's own x is no better: 2^(n+f), a polynomial for 2^f, n into the exponent.
 // Written so that compilers vectorize it. NaN comes out as NaN, since it goes through the product.
@@ -53,3 +51,5 @@ inline float reciprocal(float x) {
 }
 
 inline float clamped(float x) { return x > 87.0f ? 87.0f : x < -87.0f ? -87.0f : x; }  // NaN stays NaN
+
+inline float sigmoid_of_minus(float x) { return reciprocal(1.0f + exponential(clamped(x))); }

@@ -78,6 +78,8 @@ def losses_and_gradients(
     """losses (N,), and with scale (N,) the gradients of Σ scale·loss to x and weight."""
     if x.device.type == "cpu" and (targets < 0).sum() > FEW_IGNORED * len(targets):
         return _of_words_only(x, weight, targets, scale, vocab)
+    if x.device.type == "cpu" and cpu_kernels.head_usable(x, weight):
+        return cpu_kernels.head_loss(x, weight.to(x.dtype), targets, scale, vocab, SOFTCAP)
     N, V = x.size(0), weight.size(0)
     losses = x.new_empty(N, dtype=torch.float32)
     dx, dw = (torch.empty_like(x), torch.zeros_like(weight, dtype=torch.float32)) if scale is not None else (None, None)

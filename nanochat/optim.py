@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 
+from nanochat import cpu_kernels
 from nanochat.common import UserError
 
 # (a, b, c) of the five steps X ← aX + (bA + cA²)X, A = XXᵀ, of Polar Express (arXiv 2505.16932; safety 2e-2, cushion 2).
@@ -248,15 +249,21 @@ class MuonAdamW(torch.optim.Optimizer):
     def _update_muon(self, group: dict, gradients: InFlight) -> list[tuple[InFlight, list]]:
         params, grads = group["params"], gradients.wait()
         mine, state, (m, n) = params[self._mine(len(params))], self.state[params[0]], params[0].shape
-        numbers = [self.number(x) for x in (group["lr"] * max(1, m / n) ** 0.5, group["momentum"], group["weight_decay"])]
+        numbers = group["lr"] * max(1, m / n) ** 0.5, group["momentum"], group["weight_decay"]
         buffers = state["momentum_buffer"], state["second_momentum_buffer"]
-        size = self._matrices_at_once(params[0])
+        if mine and cpu_kernels.muon_usable(mine, self.muon_dtype):
+            cpu_kernels.muon_update(mine, list(grads)[: len(mine)], *buffers, *numbers, group["beta2"], POLAR_EXPRESS[: group["ns_steps"]])
+        else:
+            self._update_stacks(mine, grads, buffers, [self.number(x) for x in numbers], group)
+        return [self._start_gather(params, mine)] if self.world_size > 1 else []
+
+    def _update_stacks(self, mine: list, grads: torch.Tensor | list, buffers: tuple, numbers: list, group: dict) -> None:
+        size = self._matrices_at_once(mine[0]) if mine else 1
         for part in (slice(at, min(at + size, len(mine))) for at in range(0, len(mine), size)):
             weights = torch.stack(mine[part]).to(buffers[0].dtype)  # (≤ size, m, n)
             grad = (torch.stack(grads[part]) if isinstance(grads, list) else grads[part]).to(buffers[0].dtype)
             self.muon_update(weights, grad, *(b[part] for b in buffers), *numbers, group["beta2"], group["ns_steps"], self.muon_dtype)
             torch._foreach_copy_(mine[part], list(weights.unbind()))
-        return [self._start_gather(params, mine)] if self.world_size > 1 else []
 
     def _matrices_at_once(self, matrix: torch.Tensor) -> int:
         """A GPU takes the whole stack. A CPU gives each thread a matrix, or several small ones, and has them in its cache meanwhile."""

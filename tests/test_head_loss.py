@@ -11,7 +11,7 @@ from nanochat.head_loss import plain_losses
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CHANNELS, VOCAB, PADDED = 24, 100, 128
+CHANNELS, VOCAB, PADDED = 32, 100, 128
 COUNTS = [1, 8, 37, 64]  # of rows: one, a whole piece, no multiple of anything, several whole chunks
 
 
@@ -26,7 +26,10 @@ def kernels(request, monkeypatch) -> str:
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """Chunks of 16 rows in float32 and 32 in bf16, cut into products of 8 for logits and of 3 for the gradient to x."""
+    """Chunks of 16 rows in float32 and 32 in bf16, cut into products of 8 for logits and of 3 for the gradient to x; compiled in bf16, one block of
+    32 rows after the other."""
+    monkeypatch.setattr(cpu_kernels, "HEAD_BLOCK", 32 * CHANNELS)
+    monkeypatch.setattr(cpu_kernels, "HEAD_KEPT", 0)
     monkeypatch.setattr(head_loss, "LOGITS_ROWS", 8)
     monkeypatch.setattr(head_loss, "GRADIENT_ROWS", 3)
     monkeypatch.setattr(head_loss, "CHUNK_BYTES", {"cpu": 17 * PADDED * 4, "cuda": 0})
@@ -226,7 +229,7 @@ def test_nobody_holds_all_logits(kernels, small_chunks, reduction):
     x, weight, targets = inputs(512)
     with LargestTensor() as seen:
         head_loss.head_loss(x, weight, targets, VOCAB, reduction).sum().backward()
-    assert seen.numel == 512 * CHANNELS  # x itself; 16 rows of logits are 2048 numbers, and the weight has 3072
+    assert seen.numel == 512 * CHANNELS  # x itself; 16 rows of logits are 2048 numbers, and the weight has 4096
     with LargestTensor() as seen:
         plain_losses(x, weight, targets, VOCAB).sum().backward()
     assert seen.numel == 512 * PADDED  # what the other way holds
@@ -245,14 +248,84 @@ def test_the_compiled_kernel_checks_what_it_is_given():
             cpu_kernels.softcap_loss(*arguments, 8, 15.0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 200), (64, 64), (65, 130), (200, 3)])
-def test_transposing(shape, dtype):
-    if not cpu_kernels.loss_usable(dtype):
+def test_transposing(shape):
+    if not cpu_kernels.loss_usable(torch.float32):
         pytest.skip("no compiled kernels here")
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     assert torch.equal(cpu_kernels.transposed(x), x.t())
     total = torch.randn(shape[::-1], generator=torch.Generator().manual_seed(1))
-    expected = total + x.t().float()
+    expected = total + x.t()
     cpu_kernels.add_transposed(total, x)
     assert torch.equal(total, expected)
+
+
+# --- bfloat16, compiled ----------------------------------------------------------------------------------------------
+
+
+def head_inputs(N: int, V: int, C: int = 48, size: float = 1.0):
+    """Numbers that bfloat16 has, so that what is off is the kernel's."""
+    generator = torch.Generator().manual_seed(N)
+    x, weight = (torch.randn(rows, C, generator=generator).mul(size).bfloat16() for rows in (N, V))
+    targets = torch.randint(V - 5, (N,), generator=generator)
+    if not cpu_kernels.head_usable(x, weight):
+        pytest.skip("no bfloat16 products here")
+    targets[5::7] = -1
+    return x, weight, targets, torch.rand(N, generator=generator) + 0.5
+
+
+def head_formula(x, weight, targets, scale, vocab):
+    x, weight = (t.double().requires_grad_() for t in (x, weight))
+    capped = 15 * torch.tanh(x @ weight[:vocab].T / 15)
+    losses = torch.nn.functional.cross_entropy(capped, targets, ignore_index=-1, reduction="none")
+    return losses.detach(), *torch.autograd.grad((losses * scale).sum(), (x, weight))
+
+
+def largest_error(found: torch.Tensor, right: torch.Tensor) -> float:
+    return ((found.double() - right).abs().max() / right.abs().max()).item()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kept", [0, 128 << 20], ids=["a block at a time", "all blocks together"])
+@pytest.mark.parametrize(("N", "V", "vocab"), [(1, 64, 64), (31, 64, 59), (32, 128, 123), (200, 208, 203), (333, 1040, 1035)])
+def test_the_head_in_bfloat16(monkeypatch, threads, kept, N, V, vocab):
+    """Losses come of float32 logits; the gradients pass through bfloat16, which keeps 8 bits, on their way to each sum."""
+    monkeypatch.setattr(cpu_kernels, "HEAD_BLOCK", 64 * 48)
+    monkeypatch.setattr(cpu_kernels, "HEAD_KEPT", kept)
+    x, weight, targets, scale = head_inputs(N, V)
+    torch.set_num_threads(threads)  # one_thread puts it back
+    right = head_formula(x, weight, targets, scale, vocab)
+    losses, dx, dw = cpu_kernels.head_loss(x, weight, targets, scale, vocab, 15.0)
+    assert largest_error(losses, right[0]) < 1e-5 and not losses[targets < 0].any() and not dx[targets < 0].any()
+    assert largest_error(dx, right[1]) < 2**-7 and largest_error(dw, right[2]) < 2**-7
+    assert dw.dtype == torch.float32 and not dw[vocab:].any()
+    only = cpu_kernels.head_loss(x, weight, targets, None, vocab, 15.0)
+    assert only[1] is only[2] is None
+    torch.testing.assert_close(only[0], losses)
+
+
+def test_a_head_that_is_nearly_sure():
+    """Where the target has all but a thousandth of the probability, its gradient is that thousandth, and exact to bfloat16 all the same."""
+    x, weight, _, scale = head_inputs(64, 64, C=64)
+    x, weight, targets = torch.eye(64).bfloat16(), (16 * torch.eye(64)).bfloat16(), torch.arange(64)
+    right = head_formula(x, weight, targets, scale, 64)
+    assert 0 < right[0].max() < 0.001
+    losses, dx, dw = cpu_kernels.head_loss(x, weight, targets, scale, 64, 15.0)
+    assert largest_error(losses, right[0]) < 0.01  # a difference of two numbers near 11
+    for found, exact in ((dx, right[1]), (dw, right[2])):
+        assert ((found.double() - exact).abs() / exact.abs()).max() < 2**-7
+
+
+def test_no_rows_at_all():
+    x, weight, targets, scale = head_inputs(8, 64)
+    losses, dx, dw = cpu_kernels.head_loss(x[:0], weight, targets[:0], scale[:0], 64, 15.0)
+    assert losses.shape == (0,) and dx.shape == (0, 48) and not dw.any()
+
+
+def test_the_head_checks_what_it_is_given():
+    x, weight, targets, scale = head_inputs(8, 64)
+    wrong = [(x.float(), weight, targets, scale, 64), (x, weight.float(), targets, scale, 64), (x, weight[:, :32], targets, scale, 64)]
+    wrong += [(x, weight, targets.int(), scale, 64), (x, weight, targets[:3], scale, 64), (x, weight, targets, scale[:3], 64)]
+    for arguments in [*wrong, (x, weight, targets, scale, 65), (x, weight, torch.full_like(targets, 60), scale, 60)]:
+        with pytest.raises(AssertionError):
+            cpu_kernels.head_loss(*arguments, 15.0)

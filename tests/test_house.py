@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "importing": {"common"},
     "dataset": {"common", "hub", "importing", "tinyworld"},
     "dataloader": {"common", "dataset", "tokenizer"},
-    "optim": {"common"},
+    "optim": {"common", "cpu_kernels"},
     "training": {"common", "cpu_kernels", "optim"},
     "loss_eval": {"common"},
     "checkpoint_manager": {"common", "gpt", "tokenizer"},

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
+from nanochat import cpu_kernels
 from nanochat.common import UserError, compute_cleanup, join_ranks
 from nanochat.optim import POLAR_EXPRESS, MuonAdamW, gradients_finite, merge_shards
 
@@ -60,13 +61,8 @@ def muon_by_the_book(p, grads, lr, momentum, beta2, weight_decay):
     return p
 
 
-@pytest.mark.parametrize("shape", [(48, 16), (16, 48), (24, 24)], ids=["tall", "wide", "square"])
-@pytest.mark.parametrize(
-    ("dtype", "muon_dtype", "tolerance"),
-    [(torch.float64, torch.float64, 1e-11), (torch.float32, torch.float32, 1e-5), (torch.float32, torch.bfloat16, 0.02)],
-    ids=["float64", "float32", "bfloat16"],
-)
-def test_muon_equals_the_formulas(shape, dtype, muon_dtype, tolerance):
+def off_the_book(shape, dtype, muon_dtype) -> float:
+    """How far ten updates of three matrices are from the formulas, at the worst, as a share of the way."""
     params = [parameter(*shape, seed=seed, dtype=dtype) for seed in range(3)]
     before = [p.detach().double().clone() for p in params]  # a copy in float64 too
     optimizer = MuonAdamW([dict(MUON, params=params)], muon_dtype=muon_dtype)
@@ -75,10 +71,29 @@ def test_muon_equals_the_formulas(shape, dtype, muon_dtype, tolerance):
         set_gradients(params, step)
         grads.append([p.grad.double() for p in params])
         optimizer.step()
+    errors = []
     for index, p in enumerate(params):
         expected = muon_by_the_book(before[index], [g[index] for g in grads], 0.02, 0.95, 0.9, 0.1)
-        moved = (expected - before[index]).norm()
-        assert (p.detach().double() - expected).norm() < tolerance * moved
+        errors.append(((p.detach().double() - expected).norm() / (expected - before[index]).norm()).item())
+    return max(errors)
+
+
+@pytest.mark.parametrize("shape", [(48, 16), (16, 48), (24, 24)], ids=["tall", "wide", "square"])
+@pytest.mark.parametrize(
+    ("dtype", "muon_dtype", "tolerance"),
+    [(torch.float64, torch.float64, 1e-11), (torch.float32, torch.float32, 1e-5), (torch.float32, torch.bfloat16, 0.02)],
+    ids=["float64", "float32", "bfloat16"],
+)
+def test_muon_equals_the_formulas(shape, dtype, muon_dtype, tolerance, monkeypatch):
+    monkeypatch.setattr(cpu_kernels, "library", lambda name: None)
+    assert off_the_book(shape, dtype, muon_dtype) < tolerance
+
+
+@pytest.mark.parametrize("shape", [(48, 16), (16, 48), (32, 32), (80, 80), (48, 160), (1200, 48)])
+def test_the_compiled_muon_equals_the_formulas(shape):
+    if not cpu_kernels.muon_usable([parameter(*shape)], torch.bfloat16):
+        pytest.skip("no compiled kernel here")
+    assert off_the_book(shape, torch.float32, torch.bfloat16) < 0.02
 
 
 def test_many_matrices_are_updated_as_each_alone():
@@ -96,6 +111,34 @@ def test_many_matrices_are_updated_as_each_alone():
             optimizer.step()
     for index in (0, 17, 39):
         torch.testing.assert_close(params[index], alone[index], rtol=0, atol=1e-5)
+
+
+def test_the_compiled_muon_does_the_same_with_any_number_of_threads():
+    params = [[parameter(96, 64, seed=seed) for seed in range(5)] for _ in range(2)]
+    if not cpu_kernels.muon_usable(params[0], torch.bfloat16):
+        pytest.skip("no compiled kernel here")
+    for threads, mine in zip((1, 3), params, strict=True):
+        torch.set_num_threads(threads)  # one_thread puts it back
+        optimizer = MuonAdamW([dict(MUON, params=mine)])
+        for step in range(2):
+            set_gradients(mine, step)
+            optimizer.step()
+    assert all(torch.equal(p, q) for p, q in zip(*params, strict=True))
+
+
+def test_the_compiled_muon_checks_what_it_is_given():
+    """It gets bare addresses."""
+    weights, grads = ([torch.randn(16, 32) for _ in range(2)] for _ in range(2))
+    if not cpu_kernels.muon_usable(weights, torch.bfloat16):
+        pytest.skip("no compiled kernel here")
+    momenta, squares = torch.zeros(2, 16, 32), torch.zeros(2, 1, 32)
+    wrong = [(weights, grads[:1], momenta, squares), (weights, [g.t() for g in grads], momenta, squares), (weights, grads, momenta[:1], squares)]
+    wrong += [([w.double() for w in weights], grads, momenta, squares), (weights, grads, momenta.double(), squares)]
+    wrong += [(weights, grads, momenta, torch.zeros(2, 16, 1)), ([w.t().contiguous().t() for w in weights], grads, momenta, squares)]
+    for arguments in wrong:
+        with pytest.raises(AssertionError):
+            cpu_kernels.muon_update(*arguments, 0.02, 0.95, 0.1, 0.9, POLAR_EXPRESS)
+    cpu_kernels.muon_update(weights, grads, momenta, squares, 0.02, 0.95, 0.1, 0.9, POLAR_EXPRESS)
 
 
 @pytest.mark.parametrize("shape", [(70, 33), (5,), (1,), (3000,), ()])

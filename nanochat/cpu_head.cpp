@@ -1,0 +1,168 @@
+// The head and the loss in bfloat16 on a CPU: product with the vocabulary, soft cap, cross-entropy, and the gradients, without the logits ever
+// reaching memory. A thread takes a block of rows and meets the words some at a time: their logits, what the loss needs of them, and what they add
+// to the gradient to x are made while all of it is in the thread's cache. Kept is e^logit with its derivative, from which the gradient to the weights
+// follows when some blocks are done.
+//
+// c = cap·tanh(z/cap), loss = log Σ e^c - c[target]. The cap bounds the exponents, so the sum needs no maximum. With u = e^(2z/cap) and r = 1/(1+u):
+// tanh = 1 - 2r and dc/dz = 1 - tanh² = 4r(1-r). The sum of a row is known only after its last word: until then gradients are too large by it.
+//
+// Matrices with a row for each word and a column for each row of x: the sums over words are then sums of vectors, and the products find A as it lies.
+
+#include <memory>
+
+#include "cpu_products.h"
+
+namespace {
+
+constexpr int64_t WORDS = 64;  // that are met at a time
+
+struct Head {
+    const bf16 *x, *w;       // (N, C), (V, C) of which the first `vocab` rows are words
+    const int64_t* targets;  // (N,), < 0 does not count
+    const float* scale;      // (N,), the weight of each row's loss in what is differentiated; null: losses only
+    float* losses;           // (N,)
+    bf16* dx;                // (N, C)
+    float* dw;               // (V, C)
+    int64_t N, C, V, vocab;
+    float cap;
+};
+
+// What is kept of a block of `width` rows: gradients to its logits (V, width), too large by a factor for each row, and the rows times that factor.
+struct Kept {
+    bf16 *gradients, *rows;
+};
+
+struct Block {  // the working memory of one thread
+    const Head& head;
+    const int64_t width;
+    std::vector<bf16> rows, channels, pairs;
+    std::vector<float> z, dx, sums, at_target, factors;
+
+    Block(const Head& head, int64_t width)
+        : head(head), width(width), rows(width * head.C), channels(width * head.C), z(WORDS * width), sums(width), at_target(width), factors(width) {
+        if (head.scale) pairs.resize(WORDS * width), dx.resize(head.C * width);
+    }
+
+    // Losses of rows first … and, if asked for, dx; `transposed` is w as (C, WORDS) for each WORDS words.
+    void run(int64_t first, const bf16* transposed, const Kept& kept) {
+        const int64_t count = std::min(width, head.N - first), C = head.C;
+        std::fill(rows.begin(), rows.end(), bf16{0});
+        for (int64_t i = 0; i < count; i++)
+            if (head.targets[first + i] >= 0) memcpy(&rows[i * C], head.x + (first + i) * C, C * sizeof(bf16));
+        pack_channels({rows.data(), width, C}, C, width, channels.data());
+        std::fill(sums.begin(), sums.end(), 0.0f);
+        for (int64_t word = 0; word < head.V; word += WORDS) {
+            const int64_t words = std::min(WORDS, head.V - word), real = std::clamp<int64_t>(head.vocab - word, 0, words);
+            product(words, width, C, head.w + word * C, C, channels.data(), width, z.data(), width);
+            bf16* gradients = kept.gradients + word * width;
+            if (head.scale) differentiate(words, real, gradients);
+            else add_up(real);
+            for (int64_t i = 0; i < count; i++) {
+                const int64_t target = head.targets[first + i] - word;
+                if (target < 0 || target >= words) continue;
+                at_target[i] = z[target * width + i];
+                if (head.scale) gradients[target * width + i] = pairs[(target / 2 * width + i) * 2 + target % 2] = bf16{0};  // it comes last
+            }
+            if (head.scale) product(C, width, words, transposed + word * C, WORDS, pairs.data(), width, dx.data(), width, word > 0);
+        }
+        for (int64_t i = 0; i < count; i++) finish(i, head.targets[first + i], first + i, kept.gradients);
+        if (!head.scale) return;
+        store_transposed(dx.data(), C, width, count, C, head.dx + first * C, [&](int64_t i, int64_t c, float sum) {
+            const int64_t target = std::max<int64_t>(0, head.targets[first + i]);
+            return factors[i] * (sum + at_target[i] * load(head.w[target * C + c]));
+        });
+        for (int64_t i = 0; i < count; i++) {
+#pragma omp simd
+            for (int64_t c = 0; c < C; c++) store(&rows[i * C + c], factors[i] * load(rows[i * C + c]));
+        }
+        pack_rows({rows.data(), width, C}, C, width, kept.rows);
+    }
+
+    void add_up(int64_t words) {
+        const float cap = head.cap;
+        for (int64_t word = 0; word < words; word++) {
+#pragma omp simd
+            for (int64_t i = 0; i < width; i++) sums[i] += exponential(cap - 2.0f * cap * sigmoid_of_minus(z[word * width + i] * (2.0f / cap)));
+        }
+    }
+
+    // Of z: sums, and the gradients e^c·dc/dz both as rows and as pairs of rows.
+    void differentiate(int64_t words, int64_t real, bf16* gradients) {
+        const float cap = head.cap;
+        float* sum = sums.data();
+        for (int64_t word = 0; word < words; word += 2) {
+            const float *za = &z[word * width], *zb = za + width;
+            uint16_t *a = (uint16_t*)gradients + word * width, *b = a + width;
+            uint32_t* pair = (uint32_t*)pairs.data() + word / 2 * width;
+            const float count_a = word < real, count_b = word + 1 < real;
+#pragma omp simd
+            for (int64_t i = 0; i < width; i++) {
+                const float ra = sigmoid_of_minus(za[i] * (2.0f / cap)), rb = sigmoid_of_minus(zb[i] * (2.0f / cap));
+                const float ea = count_a * exponential(cap - 2.0f * cap * ra), eb = count_b * exponential(cap - 2.0f * cap * rb);
+                sum[i] += ea + eb;
+                const uint32_t low = rounded(ea * (4.0f * ra * (1.0f - ra))), high = rounded(eb * (4.0f * rb * (1.0f - rb)));
+                a[i] = uint16_t(low);
+                b[i] = uint16_t(high);
+                pair[i] = low | high << 16;
+            }
+        }
+    }
+
+    // A row's loss, and what its gradients have to be multiplied by. At the target, (p - 1)·dc/dz is exact also where p is nearly 1.
+    void finish(int64_t i, int64_t target, int64_t row, bf16* gradients) {
+        head.losses[row] = factors[i] = 0;
+        if (target < 0) return;
+        const float tanh = std::tanh(at_target[i] / head.cap);
+        head.losses[row] = std::log(sums[i]) - head.cap * tanh;
+        if (!head.scale) return;
+        factors[i] = head.scale[row] / sums[i];
+        at_target[i] = (std::exp(head.cap * tanh) - sums[i]) * (1.0f - tanh * tanh);
+        store(gradients + target * width + i, at_target[i]);
+    }
+};
+
+// w (V, C) as (C, WORDS) for each WORDS words
+void transpose(const Head& head, bf16* out) {
+#pragma omp parallel for
+    for (int64_t word = 0; word < head.V; word += WORDS) {
+        for (int64_t i = 0; i < std::min(WORDS, head.V - word); i++)
+            for (int64_t c = 0; c < head.C; c++) out[word * head.C + c * WORDS + i] = head.w[(word + i) * head.C + c];
+    }
+}
+
+}  // namespace
+
+extern "C" int head_usable() { return products_work(); }
+
+// Fills losses, and with scale dx and dw; `width` rows, a multiple of 16, are a block, and of at most `at_once` blocks the gradients to logits are kept.
+extern "C" void head_loss(const bf16* x, const bf16* w, const int64_t* targets, const float* scale, float* losses, bf16* dx, float* dw, int64_t N,
+                          int64_t C, int64_t V, int64_t vocab, int64_t width, int64_t at_once, float cap) {
+    const Head head{x, w, targets, scale, losses, dx, dw, N, C, V, vocab, cap};
+    const int64_t blocks = (N + width - 1) / width;
+    at_once = std::min(at_once, blocks);
+    std::unique_ptr<bf16[]> transposed, gradients, rows;
+    if (scale) {
+        transposed.reset(new bf16[(V + WORDS) * C]);
+        gradients.reset(new bf16[at_once * V * width]);
+        rows.reset(new bf16[at_once * width * C]);
+        transpose(head, transposed.get());
+    }
+#pragma omp parallel
+    {
+        Block work(head, width);
+        for (int64_t begin = 0; begin < blocks; begin += at_once) {
+            const int64_t end = std::min(begin + at_once, blocks);
+#pragma omp for schedule(dynamic)
+            for (int64_t b = begin; b < end; b++)
+                work.run(b * width, transposed.get(), {gradients.get() + (b - begin) * V * width, rows.get() + (b - begin) * width * C});
+            if (!scale) continue;
+#pragma omp for
+            for (int64_t word = 0; word < V; word += WORDS) {
+                const int64_t words = std::min(WORDS, V - word);
+                for (int64_t b = 0; b < end - begin; b++)
+                    product(words, C, width, gradients.get() + (b * V + word) * width, width, rows.get() + b * width * C, C, dw + word * C, C, begin + b > 0);
+            }
+        }
+        at::native::cpublas::brgemm_release(true);
+    }
+}
