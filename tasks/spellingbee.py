@@ -2,8 +2,8 @@
 
 SpellingBee asks how often a letter occurs in a word; the answer spells, counts by hand, and checks the count with the calculator. SimpleSpelling
 only spells, which is most of the difficulty. Train and test never meet: a pair of word and letter, and for SimpleSpelling a word, belongs to one of
-the two by rule, and their random streams are different ones. (The embedded corpus counts letters too, and knows no such rule: for a model of
-it about every sixth question of the test stands in what it was pretrained on.)
+the two by rule, and their random streams are different ones. (The embedded corpus counts letters too, and knows no such rule: in every seventh
+question of the test it is a letter and a word that were counted there, told in another way.)
 """
 
 import os

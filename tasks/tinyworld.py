@@ -67,10 +67,9 @@ def _templates(relation: str, pool: str) -> dict[int, str]:
     frames, unseen_frames = ([frame.format(np=np, NP=capital(np)) for frame in some if np] for some in (ways.FRAMES, ways.UNSEEN_FRAMES))
     if pool == "unseen":
         return dict(enumerate(unseen_frames, ways.FIRST_UNSEEN_FRAME))
-    *wordings, unseen_wording = list(enumerate(ways.WORDINGS.get(relation, ()), ways.FIRST_WORDING)) or [()]
-    if pool == "reworded":
-        return dict([unseen_wording] if unseen_wording else [])
-    return dict([*enumerate(frames, ways.FIRST_FRAME), *wordings])
+    wordings = dict(enumerate(ways.WORDINGS.get(relation, ()), ways.FIRST_WORDING))
+    unseen = dict([wordings.popitem()] if wordings else [])
+    return unseen if pool == "reworded" else dict(enumerate(frames, ways.FIRST_FRAME)) | wordings
 
 
 def _question(relation: str, subject: str, phrasing: int, prompt: str, asked: Telling | None = None) -> Question:
