@@ -50,7 +50,7 @@ struct Block {  // the working memory of one thread
         for (int64_t i = 0; i < count; i++)
             if (head.targets[first + i] >= 0) memcpy(&rows[i * C], head.x + (first + i) * C, C * sizeof(bf16));
         pack_channels({rows.data(), width, C}, C, width, channels.data());
-        std::fill(sums.begin(), sums.end(), 0.0f);
+        for (auto* numbers : {&sums, &at_target, &factors}) std::fill(numbers->begin(), numbers->end(), 0.0f);
         for (int64_t word = 0; word < head.V; word += WORDS) {
             const int64_t words = std::min(WORDS, head.V - word), real = std::clamp<int64_t>(head.vocab - word, 0, words);
             product(words, width, C, head.w + word * C, C, channels.data(), width, z.data(), width);
@@ -110,7 +110,7 @@ struct Block {  // the working memory of one thread
 
     // A row's loss, and what its gradients have to be multiplied by. At the target, (p - 1)·dc/dz is exact also where p is nearly 1.
     void finish(int64_t i, int64_t target, int64_t row, bf16* gradients) {
-        head.losses[row] = factors[i] = 0;
+        head.losses[row] = 0;
         if (target < 0) return;
         const float tanh = std::tanh(at_target[i] / head.cap);
         head.losses[row] = std::log(sums[i]) - head.cap * tanh;

@@ -304,6 +304,18 @@ def test_the_head_in_bfloat16(monkeypatch, threads, kept, N, V, vocab):
     torch.testing.assert_close(only[0], losses)
 
 
+def test_the_head_does_the_same_with_any_number_of_threads(monkeypatch):
+    """Bit for bit, zeros too: resuming rests on it."""
+    monkeypatch.setattr(cpu_kernels, "HEAD_BLOCK", 32 * 48)
+    arguments, found = head_inputs(500, 4112), []
+    for threads, kept in ((1, 0), (2, 0), (3, 128 << 20)):
+        torch.set_num_threads(threads)
+        monkeypatch.setattr(cpu_kernels, "HEAD_KEPT", kept)
+        losses, dx, dw = cpu_kernels.head_loss(*arguments, 4110, 15.0)
+        found.append((losses.view(torch.int32), dx.view(torch.int16), dw.view(torch.int32)))
+    assert all(torch.equal(a, b) for others in found[1:] for a, b in zip(found[0], others, strict=True))
+
+
 def test_a_head_that_is_nearly_sure():
     """Where the target has all but a thousandth of the probability, its gradient is that thousandth, and exact to bfloat16 all the same."""
     x, weight, _, scale = head_inputs(64, 64, C=64)
