@@ -1,20 +1,22 @@
-// The head and the loss in bfloat16 on a CPU: product with the vocabulary, soft cap, cross-entropy, and the gradients, without the logits ever
-// reaching memory. A thread takes a block of rows and meets the words some at a time: their logits, what the loss needs of them, and what they add
-// to the gradient to x are made while all of it is in the thread's cache. Kept is e^logit with its derivative, from which the gradient to the weights
-// follows when some blocks are done.
+// The head and the loss in bfloat16 on a CPU: product with the vocabulary, soft cap, cross-entropy, and the gradients. A thread takes a block of rows and
+// meets the words some at a time: their logits, what the loss needs of them, and what they add to the gradient to x are made while all of it is in the
+// thread's cache. Kept of a block are only the gradients to its logits, until they are summed up for the weights together with those of other blocks.
 //
 // c = cap·tanh(z/cap), loss = log Σ e^c - c[target]. The cap bounds the exponents, so the sum needs no maximum. With u = e^(2z/cap) and r = 1/(1+u):
 // tanh = 1 - 2r and dc/dz = 1 - tanh² = 4r(1-r). The sum of a row is known only after its last word: until then gradients are too large by it.
+// The target is kept apart from the other words: where a model is sure, they are all of the loss and of the gradient, and would vanish beside it.
 //
 // Matrices with a row for each word and a column for each row of x: the sums over words are then sums of vectors, and the products find A as it lies.
 
 #include <memory>
+#include <utility>
 
 #include "cpu_products.h"
 
 namespace {
 
-constexpr int64_t WORDS = 64;  // that are met at a time
+constexpr int64_t WORDS = 64;      // that are met at a time
+constexpr float NOTHING = -1e30f;  // a logit without a gradient
 
 struct Head {
     const bf16 *x, *w;       // (N, C), (V, C) of which the first `vocab` rows are words
@@ -27,7 +29,7 @@ struct Head {
     float cap;
 };
 
-// What is kept of a block of `width` rows: gradients to its logits (V, width), too large by a factor for each row, and the rows times that factor.
+// Of a block of `width` rows: gradients to its logits (V, width), too large by a factor for each row, and the rows times that factor.
 struct Kept {
     bf16 *gradients, *rows;
 };
@@ -36,10 +38,10 @@ struct Block {  // the working memory of one thread
     const Head& head;
     const int64_t width;
     std::vector<bf16> rows, channels, pairs;
-    std::vector<float> z, dx, sums, at_target, factors;
+    std::vector<float> z, dx, part, sums, at_target, factors;  // sums: of e^c over all words but the target; part: of a few words
 
     Block(const Head& head, int64_t width)
-        : head(head), width(width), rows(width * head.C), channels(width * head.C), z(WORDS * width), sums(width), at_target(width), factors(width) {
+        : head(head), width(width), rows(width * head.C), channels(width * head.C), z(WORDS * width), part(width), sums(width), at_target(width), factors(width) {
         if (head.scale) pairs.resize(WORDS * width), dx.resize(head.C * width);
     }
 
@@ -54,15 +56,14 @@ struct Block {  // the working memory of one thread
         for (int64_t word = 0; word < head.V; word += WORDS) {
             const int64_t words = std::min(WORDS, head.V - word), real = std::clamp<int64_t>(head.vocab - word, 0, words);
             product(words, width, C, head.w + word * C, C, channels.data(), width, z.data(), width);
-            bf16* gradients = kept.gradients + word * width;
-            if (head.scale) differentiate(words, real, gradients);
-            else add_up(real);
             for (int64_t i = 0; i < count; i++) {
                 const int64_t target = head.targets[first + i] - word;
-                if (target < 0 || target >= words) continue;
-                at_target[i] = z[target * width + i];
-                if (head.scale) gradients[target * width + i] = pairs[(target / 2 * width + i) * 2 + target % 2] = bf16{0};  // it comes last
+                if (target >= 0 && target < words) at_target[i] = std::exchange(z[target * width + i], NOTHING);
             }
+            std::fill(part.begin(), part.end(), 0.0f);
+            if (head.scale) differentiate(words, real, kept.gradients + word * width);
+            else add_up(real);
+            for (int64_t i = 0; i < width; i++) sums[i] += part[i];  // in two stages: a large word would swallow many small ones
             if (head.scale) product(C, width, words, transposed + word * C, WORDS, pairs.data(), width, dx.data(), width, word > 0);
         }
         for (int64_t i = 0; i < count; i++) finish(i, head.targets[first + i], first + i, kept.gradients);
@@ -82,14 +83,14 @@ struct Block {  // the working memory of one thread
         const float cap = head.cap;
         for (int64_t word = 0; word < words; word++) {
 #pragma omp simd
-            for (int64_t i = 0; i < width; i++) sums[i] += exponential(cap - 2.0f * cap * sigmoid_of_minus(z[word * width + i] * (2.0f / cap)));
+            for (int64_t i = 0; i < width; i++) part[i] += exponential(cap - 2.0f * cap * sigmoid_of_minus(z[word * width + i] * (2.0f / cap)));
         }
     }
 
-    // Of z: sums, and the gradients e^c·dc/dz both as rows and as pairs of rows.
+    // Of z: part, and the gradients e^c·dc/dz both as rows and as pairs of rows.
     void differentiate(int64_t words, int64_t real, bf16* gradients) {
         const float cap = head.cap;
-        float* sum = sums.data();
+        float* sum = part.data();
         for (int64_t word = 0; word < words; word += 2) {
             const float *za = &z[word * width], *zb = za + width;
             uint16_t *a = (uint16_t*)gradients + word * width, *b = a + width;
@@ -108,15 +109,16 @@ struct Block {  // the working memory of one thread
         }
     }
 
-    // A row's loss, and what its gradients have to be multiplied by. At the target, (p - 1)·dc/dz is exact also where p is nearly 1.
+    // A row's loss, what its gradients have to be multiplied by, and the gradient at its target.
     void finish(int64_t i, int64_t target, int64_t row, bf16* gradients) {
         head.losses[row] = 0;
         if (target < 0) return;
-        const float tanh = std::tanh(at_target[i] / head.cap);
-        head.losses[row] = std::log(sums[i]) - head.cap * tanh;
+        const float others = sums[i] - exponential(-head.cap);  // which is what NOTHING has added
+        const float tanh = std::tanh(at_target[i] / head.cap), e = std::exp(head.cap * tanh);
+        head.losses[row] = std::log1p(others / e);
         if (!head.scale) return;
-        factors[i] = head.scale[row] / sums[i];
-        at_target[i] = (std::exp(head.cap * tanh) - sums[i]) * (1.0f - tanh * tanh);
+        factors[i] = head.scale[row] / (others + e);
+        at_target[i] = -others * (1.0f - tanh * tanh);
         store(gradients + target * width + i, at_target[i]);
     }
 };

@@ -18,7 +18,7 @@ from nanochat.common import atomic_path, get_base_dir
 FOLDER = Path(__file__).parent
 # Sums may be reordered so that they vectorize, but NaN and infinity keep their meaning: they are how a broken run is noticed.
 FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-fassociative-math",
-         "-fno-signed-zeros", "-freciprocal-math"]  # fmt: skip
+         "-fno-signed-zeros", "-freciprocal-math", "-fno-strict-aliasing"]  # fmt: skip
 WIDE = "-mprefer-vector-width=512"  # compilers shy away from the widest vectors; here they are a third faster
 
 HEAD_BLOCK = 2**17  # numbers of x in a block of rows, which stays in a core's cache: 256 rows of 512
@@ -106,7 +106,7 @@ def transposed(x: torch.Tensor) -> torch.Tensor:
 
 
 def head_usable(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """bfloat16 on processors that multiply it."""
+    """bfloat16 on processors that multiply it. Their products want pairs, and are quick with whole vectors."""
     whole = weight.size(0) % 16 == 0 and weight.size(1) % 16 == 0
     return whole and x.dtype == torch.bfloat16 and library("head") is not None and bool(library("head").head_usable())
 
@@ -118,17 +118,23 @@ def head_loss(
     each row's loss, the gradients of their sum to x and, in float32, to weight."""
     (N, C), V = x.shape, weight.size(0)
     x, weight = x.contiguous(), weight.contiguous()
-    assert x.dtype == weight.dtype == torch.bfloat16 and weight.shape == (V, C) and vocab <= V
+    assert x.dtype == weight.dtype == torch.bfloat16 and weight.shape == (V, C) and V % 16 == C % 16 == 0 and vocab <= V
     _check_targets(targets, scale, N, vocab)
     losses = x.new_empty(N, dtype=torch.float32)
     dx, dw = (None, None) if scale is None else (torch.empty_like(x), weight.new_empty(V, C, dtype=torch.float32))
     if N == 0 and dw is not None:
         dw.zero_()
-    rows = max(32, min(N + 31, HEAD_BLOCK // C) // 32 * 32)  # of a block
-    threads = torch.get_num_threads()
-    blocks = threads * max(1, HEAD_KEPT // (rows * V * 2 * threads))  # to sum up at once; as many for each thread
-    _call(library("head").head_loss, x, weight, targets, scale, losses, dx, dw, N, C, V, vocab, rows, blocks, float(cap))
+    rows, kept = _head_blocks(N, C, V, torch.get_num_threads())
+    _call(library("head").head_loss, x, weight, targets, scale, losses, dx, dw, N, C, V, vocab, rows, kept, float(cap))
     return losses, dx, dw
+
+
+def _head_blocks(N: int, C: int, V: int, threads: int) -> tuple[int, int]:
+    """How many rows are a block, and how many blocks are summed up at once: each thread gets as many, if there are enough rows."""
+    most = min(HEAD_BLOCK // C, max(64, HEAD_KEPT // (V * 2 * threads)))
+    blocks = threads * max(1, -(-N // (max(32, most) * threads)))
+    rows = max(32, (-(-N // blocks) + 31) // 32 * 32)
+    return rows, threads * max(1, HEAD_KEPT // (rows * V * 2 * threads))
 
 
 # --- attention -------------------------------------------------------------------------------------------------------
@@ -211,13 +217,14 @@ def muon_update(weights: list[torch.Tensor], grads: list[torch.Tensor], momenta:
                 lr: float, momentum: float, weight_decay: float, beta2: float, coefficients: list[tuple[float, float, float]]) -> None:  # fmt: skip
     """optim.muon_update for weights (m, n) that need not lie together; momenta (K, m, n) and squares (K, …) may have room for more."""
     count, (m, n) = len(weights), weights[0].shape
+    assert m % 16 == n % 16 == 0
     grads = [grad.float().contiguous() for grad in grads]
     assert len(grads) == count <= len(momenta) and all(t.shape == (m, n) and t.dtype == torch.float32 for t in (*weights, *grads))
     assert all(t.is_contiguous() and t.dtype == torch.float32 for t in (*weights, momenta, squares)) and momenta.shape[1:] == (m, n)
     assert squares.shape == (len(momenta), *((m, 1) if m >= n else (1, n)))
     addresses = [torch.tensor([t.data_ptr() for t in tensors], dtype=torch.int64) for tensors in (weights, grads)]
-    _call(library("muon").muon_update, *addresses, momenta, squares, count, m, n, lr, momentum, weight_decay, beta2,
-          torch.tensor(coefficients), len(coefficients))  # fmt: skip
+    rates = (float(x) for x in (lr, momentum, weight_decay, beta2))
+    _call(library("muon").muon_update, *addresses, momenta, squares, count, m, n, *rates, torch.tensor(coefficients), len(coefficients))
 
 
 # --- decoding --------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ void product(int64_t M, int64_t N, int64_t K, const bf16* A, int64_t ld_a, const
     at::native::cpublas::brgemm(M, N, K, ld_a, ld_b, ld_c, add, (const c10::BFloat16*)A, (const c10::BFloat16*)B, C, true);
 }
 
-struct Matrix {  // rows of D numbers, `stride` apart: one head of a (B, T, H, D) tensor
+struct Matrix {  // rows of numbers, `stride` apart: a part of a matrix, or one head of a (B, T, H, D) tensor
     const bf16* data;
     int64_t rows, stride;
     const bf16* row(int64_t i) const { return data + i * stride; }

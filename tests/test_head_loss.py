@@ -317,15 +317,26 @@ def test_the_head_does_the_same_with_any_number_of_threads(monkeypatch):
 
 
 def test_a_head_that_is_nearly_sure():
-    """Where the target has all but a thousandth of the probability, its gradient is that thousandth, and exact to bfloat16 all the same."""
-    x, weight, _, scale = head_inputs(64, 64, C=64)
-    x, weight, targets = torch.eye(64).bfloat16(), (16 * torch.eye(64)).bfloat16(), torch.arange(64)
-    right = head_formula(x, weight, targets, scale, 64)
-    assert 0 < right[0].max() < 0.001
-    losses, dx, dw = cpu_kernels.head_loss(x, weight, targets, scale, 64, 15.0)
-    assert largest_error(losses, right[0]) < 0.01  # a difference of two numbers near 11
-    for found, exact in ((dx, right[1]), (dw, right[2])):
-        assert ((found.double() - exact).abs() / exact.abs()).max() < 2**-7
+    """All other words together have a thousandth of the probability: that is the loss, and every gradient, and it is not lost beside the target's."""
+    _, _, _, scale = head_inputs(64, 64)
+    targets, x = torch.arange(64), torch.eye(64).bfloat16()
+    weight = torch.cat([16 * torch.eye(64), torch.full((4032, 64), -4.0)]).bfloat16()
+    right = head_formula(x, weight, targets, scale, 4096)
+    assert right[0].min() > 0.0005 and right[0].max() < 0.002
+    found = cpu_kernels.head_loss(x, weight, targets, scale, 4096, 15.0)
+    assert largest_error(found[0], right[0]) < 1e-5
+    for gradient, exact in zip(found[1:], right[1:], strict=True):
+        assert ((gradient.double() - exact).abs() / exact.abs()).max() < 2**-7
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 64])
+@pytest.mark.parametrize(("N", "C", "V"), [(1, 64, 64), (100, 128, 4096), (2048, 384, 32768), (16384, 384, 32768), (16384, 1536, 65536)])
+def test_blocks_of_the_head(threads, N, C, V):
+    """All threads have something to do where there are 32 rows for each, blocks fit the cache, and what waits is bounded."""
+    rows, kept = cpu_kernels._head_blocks(N, C, V, threads)
+    blocks = -(-N // rows)
+    assert rows % 32 == 0 and kept % threads == 0 and (rows == 32 or rows * C <= cpu_kernels.HEAD_BLOCK + 32 * C)
+    assert blocks >= min(threads, N // 64) and rows * kept * V * 2 <= max(cpu_kernels.HEAD_KEPT, threads * 96 * V * 2)
 
 
 def test_no_rows_at_all():
@@ -338,6 +349,11 @@ def test_the_head_checks_what_it_is_given():
     x, weight, targets, scale = head_inputs(8, 64)
     wrong = [(x.float(), weight, targets, scale, 64), (x, weight.float(), targets, scale, 64), (x, weight[:, :32], targets, scale, 64)]
     wrong += [(x, weight, targets.int(), scale, 64), (x, weight, targets[:3], scale, 64), (x, weight, targets, scale[:3], 64)]
-    for arguments in [*wrong, (x, weight, targets, scale, 65), (x, weight, torch.full_like(targets, 60), scale, 60)]:
+    wrong += [
+        (x, weight[:56], targets.clamp_max(55), scale, 56),
+        (x, weight, targets, scale, 65),
+        (x, weight, torch.full_like(targets, 60), scale, 60),
+    ]
+    for arguments in wrong:
         with pytest.raises(AssertionError):
             cpu_kernels.head_loss(*arguments, 15.0)

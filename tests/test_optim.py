@@ -138,7 +138,11 @@ def test_the_compiled_muon_checks_what_it_is_given():
     for arguments in wrong:
         with pytest.raises(AssertionError):
             cpu_kernels.muon_update(*arguments, 0.02, 0.95, 0.1, 0.9, POLAR_EXPRESS)
-    cpu_kernels.muon_update(weights, grads, momenta, squares, 0.02, 0.95, 0.1, 0.9, POLAR_EXPRESS)
+    with pytest.raises(AssertionError):
+        cpu_kernels.muon_update([weights[0][:8]], [grads[0][:8]], momenta[:1, :8], squares[:1], 0.02, 0.95, 0.1, 0.9, POLAR_EXPRESS)
+    before = [w.clone() for w in weights]
+    cpu_kernels.muon_update(weights, grads, momenta, squares, torch.tensor(0.02), 0, 0, 1, POLAR_EXPRESS)  # numbers may be of any kind
+    assert all(0 < (w - b).abs().max() < 1 for w, b in zip(weights, before, strict=True))
 
 
 @pytest.mark.parametrize("shape", [(70, 33), (5,), (1,), (3000,), ()])
@@ -196,17 +200,18 @@ def test_schedules_from_outside_take_effect():
     assert not torch.allclose(moved(weight_decay=0.5)[128:], plain[128:], atol=1e-4)
 
 
-def test_zero_and_missing_gradients_do_no_harm():
+@pytest.mark.parametrize("shape", [(16, 8), (16, 32)], ids=["torch", "compiled, where that is possible"])
+def test_zero_and_missing_gradients_do_no_harm(shape):
     """At step 0 only c_proj gets gradients: its neighbours' are all zero. And one row, or everything, may stay so."""
-    stack = [parameter(16, 8, seed=seed) for seed in range(4)]
+    stack = [parameter(*shape, seed=seed) for seed in range(4)]
     others = [parameter(40), parameter(40, seed=1)]
     optimizer = MuonAdamW([dict(MUON, params=stack), dict(ADAMW, params=others)])
     before = [p.detach().clone() for p in stack + others]
     for _ in range(3):
         optimizer.zero_grad()
-        stack[0].grad, others[0].grad = torch.zeros(16, 8), torch.zeros(40)
-        stack[1].grad = torch.randn(16, 8) * (torch.arange(16) != 5)[:, None]
-        stack[3].grad = torch.full((16, 8), 1e-25)
+        stack[0].grad, others[0].grad = torch.zeros(shape), torch.zeros(40)
+        stack[1].grad = torch.randn(shape) * (torch.arange(16) != 5)[:, None]
+        stack[3].grad = torch.full(shape, 1e-25)
         optimizer.step()
     assert all(p.isfinite().all() for p in stack + others)
     for index in (0, 2, 4, 5):  # nothing but weight decay, which AdamW applies always and Muon where there is an update or none at all
@@ -266,14 +271,15 @@ def tiny_model() -> list[torch.nn.Parameter]:
     """A table, one in bf16, one whose rows divide by no number of ranks, small ones, and stacks of 4 and 5, tall and wide."""
     shapes = [(64, 32), (53, 24), (8,), (1, 24)]
     params = [parameter(*shape, seed=seed) for seed, shape in enumerate(shapes)] + [parameter(64, 24, seed=9, dtype=torch.bfloat16)]
-    params += [parameter(40, 24, seed=20 + k) for k in range(4)] + [parameter(24, 40, seed=30 + k) for k in range(5)]
+    params += [parameter(48, 32, seed=20 + k) for k in range(4)] + [parameter(32, 48, seed=30 + k) for k in range(5)]
     return [*params, parameter(4, 12, seed=40)]
 
 
 def tiny_optimizer(params: list[torch.Tensor], rank: int = 0, world_size: int = 1) -> MuonAdamW:
     groups = [dict(ADAMW, params=params[:2]), dict(ADAMW, lr=0.1, params=params[2:4]), dict(ADAMW, params=params[4:5])]
     groups += [dict(MUON, params=params[5:9]), dict(MUON, params=params[9:14]), dict(MUON, params=params[14:])]
-    return MuonAdamW(groups, rank, world_size, muon_dtype=torch.float32)
+    compiled = cpu_kernels.muon_usable(params[5:9], torch.bfloat16)  # which treats every matrix as if it were alone; torch's bfloat16 does not
+    return MuonAdamW(groups, rank, world_size, muon_dtype=torch.bfloat16 if compiled else torch.float32)
 
 
 def run_steps(params, optimizer, steps: range) -> None:
@@ -507,7 +513,7 @@ def test_the_state_of_another_model_is_refused(load):
     state = through_a_file(tiny_optimizer(tiny_model()).state_dict())
     state["state"][0]["step"] = 7
     state["state"][9]["second_momentum_buffer"] = torch.zeros(5, 24, 1)
-    refuse(state, r"second_momentum_buffer of tensor 9 is of shape \[5, 24, 1\] there and of shape \[5, 1, 40\] here")
+    refuse(state, r"second_momentum_buffer of tensor 9 is of shape \[5, 24, 1\] there and of shape \[5, 1, 48\] here")
     state = through_a_file(tiny_optimizer(tiny_model()).state_dict())
     del state["state"][9]
     refuse(state, "another model: (it lacks|momentum_buffer of tensor 9 is missing)")
