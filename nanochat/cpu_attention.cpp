@@ -10,6 +10,9 @@
 namespace {
 
 constexpr int64_t QUERIES = 128, KEYS = 64;  // in a block, forward and backward
+constexpr int64_t ROUND = 32;                // lengths are padded to this, with zeros
+
+int64_t padded(int64_t length) { return (length + ROUND - 1) / ROUND * ROUND; }
 
 // x (rows, D) transposed, (D, width), from its pairs of channels
 void unpack_channels(const bf16* packed, int64_t D, int64_t width, bf16* out) {

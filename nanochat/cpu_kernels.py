@@ -49,13 +49,8 @@ def _fingerprint(source: Path, command: list[str]) -> str:
         cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "Features")))
     except (OSError, StopIteration):
         cpu = platform.processor()
-    texts = [
-        source.read_text(encoding="utf-8"),
-        *(header.read_text(encoding="utf-8") for header in sorted(FOLDER.glob("*.h"))),
-        *command,
-        torch.__version__,
-        cpu,
-    ]
+    files = [source, *sorted(FOLDER.glob("*.h"))]
+    texts = [*(file.read_text(encoding="utf-8") for file in files), *command, torch.__version__, cpu]
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 

@@ -22,10 +22,6 @@ void brgemm_release(bool is_vnni);
 
 namespace {
 
-constexpr int64_t ROUND = 32;  // lengths are padded to this, with zeros
-
-inline int64_t padded(int64_t length) { return (length + ROUND - 1) / ROUND * ROUND; }
-
 void product(int64_t M, int64_t N, int64_t K, const bf16* A, int64_t ld_a, const bf16* B, int64_t ld_b, float* C, int64_t ld_c, bool add = false) {
     at::native::cpublas::brgemm(M, N, K, ld_a, ld_b, ld_c, add, (const c10::BFloat16*)A, (const c10::BFloat16*)B, C, true);
 }
