@@ -14,18 +14,6 @@ constexpr int64_t ROUND = 32;                // lengths are padded to this, with
 
 int64_t padded(int64_t length) { return (length + ROUND - 1) / ROUND * ROUND; }
 
-// x (rows, D) transposed, (D, width), from its pairs of channels
-void unpack_channels(const bf16* packed, int64_t D, int64_t width, bf16* out) {
-    const uint32_t* pairs = (const uint32_t*)packed;
-    for (int64_t p = 0; p < D / 2; p++) {
-#pragma omp simd
-        for (int64_t i = 0; i < width; i++) {
-            out[2 * p * width + i].bits = uint16_t(pairs[p * width + i]);
-            out[(2 * p + 1) * width + i].bits = uint16_t(pairs[p * width + i] >> 16);
-        }
-    }
-}
-
 struct Shape {
     int64_t T, H, K, D, window;
     Matrix head(const bf16* x, int64_t heads, int64_t batch, int64_t h) const { return {x + (batch * T * heads + h) * D, T, heads * D}; }
@@ -34,7 +22,10 @@ struct Shape {
 struct Range {  // of what a row of scores is for: from begin to end, and in whole vectors
     const int32_t begin, end, from, to;
     Range(int64_t begin, int64_t end) : begin(begin), end(end), from(begin / 16 * 16), to((end + 15) / 16 * 16) {}
-    bool has(int32_t j) const { return (j >= begin) & (j < end); }
+    floats of(int32_t j, floats values) const {  // those of j … j + 15 that are in it
+        const numbers at = numbers{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} + j;
+        return ((at >= begin) & (at < end)) ? values : floats{};
+    }
 };
 
 struct Forward {  // the working memory of one thread
@@ -57,22 +48,18 @@ struct Forward {  // the working memory of one thread
                 const Range seen(std::max<int64_t>(0, first + i - s.window - first_key), first + i + 1 - first_key);
                 const float* row = scores.data() + i * n;
                 bf16* e = p.data() + i * n;
-                float sum = 0;
+                floats sum{};
                 std::fill(e, e + seen.from, bf16{0});
-#pragma omp simd reduction(+ : sum)
-                for (int32_t j = seen.from; j < seen.to; j++) {
-                    const float value = seen.has(j) ? exponential(row[j] * factor) : 0.0f;
+                for (int32_t j = seen.from; j < seen.to; j += 16) {
+                    const floats value = seen.of(j, exponential(load16(row + j) * factor));
                     sum += value;
-                    store(e + j, value);
+                    store16(e + j, rounded16(value));
                 }
                 std::fill(e + seen.to, e + n, bf16{0});
-                sums[i] = inverse_sums[first + i] = 1 / sum;
+                sums[i] = inverse_sums[first + i] = 1 / total(sum);
             }
             product(queries, D, n, p.data(), n, values.data() + first_key * D, D, scores.data(), D);
-            for (int64_t i = 0; i < queries; i++) {
-#pragma omp simd
-                for (int64_t d = 0; d < D; d++) store(y + (first + i) * q.stride + d, scores[i * D + d] * sums[i]);
-            }
+            for (int64_t i = 0; i < queries; i++) store_scaled(&scores[i * D], sums[i], D, y + (first + i) * q.stride);
         }
     }
 };
@@ -107,9 +94,10 @@ struct Backward {
         pack_channels(dy, D, width, dy_channels.data());
         pack_rows(dy, D, width, dy_rows.data());
         for (int64_t i = 0; i < s.T; i++) {  // Σ p·dp of a query is the product of its output with the gradient to it
+            const bf16 *a = y.row(i), *b = dy.row(i);
             float sum = 0;
 #pragma omp simd reduction(+ : sum)
-            for (int64_t d = 0; d < D; d++) sum += load(y.row(i)[d]) * load(dy.row(i)[d]);
+            for (int64_t d = 0; d < D; d++) sum += load(a[d]) * load(b[d]);
             means[i] = sum;
             inverse[i] = inverse_sums[i];
         }
@@ -127,7 +115,7 @@ struct Backward {
             product(rows, D, n, ds.data(), n, query_rows.data() + first * D, D, dk.data() + first * D, D, true);
             product(D, n, even, keys.data() + first, width, ds_pairs.data(), n, dq.data() + first, width, true);  // dqᵀ
         }
-        store_transposed(dq.data(), D, width, s.T, q.stride, dq_out, [](int64_t, int64_t, float sum) { return sum; });
+        for_transposed(dq.data(), D, width, s.T, [&](int64_t i, const float* row) { store_scaled(row, 1, D, dq_out + i * q.stride); });
     }
 
     // Row i of a block: probabilities, and the gradient to the scores. Key `i` is seen by the queries i … i + window.
@@ -138,11 +126,10 @@ struct Backward {
         bf16 *p_row = &p[i * n], *ds_row = &ds[i * n];
         std::fill(p_row, p_row + seen.from, bf16{0});
         std::fill(ds_row, ds_row + seen.from, bf16{0});
-#pragma omp simd
-        for (int32_t j = seen.from; j < seen.to; j++) {
-            const float value = exponential(score[j] * factor) * inverse_sums[j];
-            store(p_row + j, seen.has(j) ? value : 0.0f);
-            store(ds_row + j, seen.has(j) ? value * (d[j] - mean[j]) * factor : 0.0f);
+        for (int32_t j = seen.from; j < seen.to; j += 16) {
+            const floats value = exponential(load16(score + j) * factor) * load16(inverse_sums + j);
+            store16(p_row + j, rounded16(seen.of(j, value)));
+            store16(ds_row + j, rounded16(seen.of(j, value * (load16(d + j) - load16(mean + j)) * factor)));
         }
         std::fill(p_row + seen.to, p_row + n, bf16{0});
         std::fill(ds_row + seen.to, ds_row + n, bf16{0});
@@ -150,11 +137,8 @@ struct Backward {
 
     void finish(const Shape& s, int64_t stride, bf16* dk_out, bf16* dv_out) const {
         for (int64_t i = 0; i < s.T; i++) {
-#pragma omp simd
-            for (int64_t d = 0; d < s.D; d++) {
-                store(dk_out + i * stride + d, dk[i * s.D + d]);
-                store(dv_out + i * stride + d, dv[i * s.D + d]);
-            }
+            store_scaled(&dk[i * s.D], 1, s.D, dk_out + i * stride);
+            store_scaled(&dv[i * s.D], 1, s.D, dv_out + i * stride);
         }
     }
 };

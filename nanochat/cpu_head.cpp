@@ -68,23 +68,23 @@ struct Block {  // the working memory of one thread
         }
         for (int64_t i = 0; i < count; i++) finish(i, head.targets[first + i], first + i, kept.gradients);
         if (!head.scale) return;
-        store_transposed(dx.data(), C, width, count, C, head.dx + first * C, [&](int64_t i, int64_t c, float sum) {
-            const int64_t target = std::max<int64_t>(0, head.targets[first + i]);
-            return factors[i] * (sum + at_target[i] * load(head.w[target * C + c]));
-        });
-        for (int64_t i = 0; i < count; i++) {
+        for_transposed(dx.data(), C, width, count, [&](int64_t i, float* row) {
+            const bf16* target = head.w + std::max<int64_t>(0, head.targets[first + i]) * C;
+            const float there = at_target[i];
 #pragma omp simd
-            for (int64_t c = 0; c < C; c++) store(&rows[i * C + c], factors[i] * load(rows[i * C + c]));
-        }
+            for (int64_t c = 0; c < C; c++) row[c] += there * load(target[c]);
+            store_scaled(row, factors[i], C, head.dx + (first + i) * C);
+        });
+        for (int64_t i = 0; i < count; i++) store_scaled(&rows[i * C], factors[i], C, &rows[i * C]);
         pack_rows({rows.data(), width, C}, C, width, kept.rows);
     }
 
     void add_up(int64_t words) {
-        const float cap = head.cap;
-        for (int64_t word = 0; word < words; word++) {
-#pragma omp simd
-            for (int64_t i = 0; i < width; i++) part[i] += exponential(cap - 2.0f * cap * sigmoid_of_minus(z[word * width + i] * (2.0f / cap)));
-        }
+        for (int64_t word = 0; word < words; word++)
+            for (int64_t i = 0; i < width; i += 16) {
+                const floats r = sigmoid_of_minus(load16(&z[word * width + i]) * (2.0f / head.cap));
+                store16(&part[i], load16(&part[i]) + exponential(head.cap - 2.0f * head.cap * r));
+            }
     }
 
     // Of z: part, and the gradients e^c·dc/dz both as rows and as pairs of rows.
@@ -93,18 +93,17 @@ struct Block {  // the working memory of one thread
         float* sum = part.data();
         for (int64_t word = 0; word < words; word += 2) {
             const float *za = &z[word * width], *zb = za + width;
-            uint16_t *a = (uint16_t*)gradients + word * width, *b = a + width;
+            bf16 *a = gradients + word * width, *b = a + width;
             uint32_t* pair = (uint32_t*)pairs.data() + word / 2 * width;
             const float count_a = word < real, count_b = word + 1 < real;
-#pragma omp simd
-            for (int64_t i = 0; i < width; i++) {
-                const float ra = sigmoid_of_minus(za[i] * (2.0f / cap)), rb = sigmoid_of_minus(zb[i] * (2.0f / cap));
-                const float ea = count_a * exponential(cap - 2.0f * cap * ra), eb = count_b * exponential(cap - 2.0f * cap * rb);
-                sum[i] += ea + eb;
-                const uint32_t low = rounded(ea * (4.0f * ra * (1.0f - ra))), high = rounded(eb * (4.0f * rb * (1.0f - rb)));
-                a[i] = uint16_t(low);
-                b[i] = uint16_t(high);
-                pair[i] = low | high << 16;
+            for (int64_t i = 0; i < width; i += 16) {
+                const floats ra = sigmoid_of_minus(load16(za + i) * (2.0f / cap)), rb = sigmoid_of_minus(load16(zb + i) * (2.0f / cap));
+                const floats ea = count_a * exponential(cap - 2.0f * cap * ra), eb = count_b * exponential(cap - 2.0f * cap * rb);
+                store16(sum + i, load16(sum + i) + (ea + eb));
+                const halves low = rounded16(ea * (4.0f * ra * (1.0f - ra))), high = rounded16(eb * (4.0f * rb * (1.0f - rb)));
+                store16(a + i, low);
+                store16(b + i, high);
+                store16(pair + i, widened(low) | widened(high) << 16);
             }
         }
     }

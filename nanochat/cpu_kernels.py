@@ -1,4 +1,4 @@
-"""Builds and calls the C++ beside it: attention, head and loss, Muon, decoding, where torch's own operations leave a CPU waiting for its memory.
+"""Builds and calls the C++ beside it: attention, MLP, head and loss, Muon, decoding, where torch's own operations leave a CPU waiting for its memory.
 Compiled on first use, in a second or two. Without a C++ compiler there is no kernel, and the callers have a slower way in plain torch."""
 
 import ctypes
@@ -21,8 +21,11 @@ FLAGS = ["-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared", "
          "-fno-signed-zeros", "-freciprocal-math", "-fno-strict-aliasing"]  # fmt: skip
 WIDE = "-mprefer-vector-width=512"  # compilers shy away from the widest vectors; here they are a third faster
 
-HEAD_BLOCK = 2**17  # numbers of x in a block of rows, which stays in a core's cache: 256 rows of 512
-HEAD_KEPT = 96 << 20  # bytes of gradients to logits that wait to be summed up for the weights; a block for each thread, whatever that takes
+HEAD_BLOCK = 3 * 2**15  # numbers of x in a block of rows, which stays in a core's cache: 256 rows of 384
+HEAD_KEPT = 64 << 20  # bytes of gradients to logits that wait to be summed up for the weights; a block for each thread, whatever that takes
+
+MLP_ROWS = 128  # in a block, if there are enough
+MLP_KEPT = 16 << 20  # bytes of factors of the weights' gradients that wait to be summed up
 
 
 @functools.cache
@@ -196,6 +199,73 @@ def _gradients(ctx, dy: torch.Tensor, _):
 
 
 attention.register_autograd(_gradients, setup_context=_keep_for_backward)
+
+
+# --- MLP -------------------------------------------------------------------------------------------------------------
+
+
+def mlp_usable(dtype: torch.dtype, width: int) -> bool:
+    """bfloat16 on processors that multiply it, in whole vectors."""
+    return dtype == torch.bfloat16 and width % 16 == 0 and library("mlp") is not None and bool(library("mlp").mlp_usable())
+
+
+def mlp_forward(x: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """relu(x·upᵀ)²·downᵀ for x (…, C), up (H, C) and down (C, H); and x·upᵀ, in an order of its own, for backward."""
+    x, up, down = x.contiguous(), up.to(x.dtype).contiguous(), down.to(x.dtype).contiguous()
+    y, u = torch.empty_like(x), x.new_empty(*x.shape[:-1], up.size(0))
+    N, C, H, rows = _check_mlp(x, up, down, u)
+    _call(library("mlp").mlp_forward, x, up, down, u, y, N, C, H, rows)
+    return y, u
+
+
+@torch.library.custom_op("nanochat::cpu_mlp", mutates_args=())
+def mlp(x: torch.Tensor, up: torch.Tensor, down: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """mlp_forward as an operator, which autograd and the compiler know."""
+    return mlp_forward(x, up, down)
+
+
+@torch.library.custom_op("nanochat::cpu_mlp_backward", mutates_args=())
+def mlp_backward(
+    dy: torch.Tensor, x: torch.Tensor, up: torch.Tensor, down: torch.Tensor, u: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The gradients, in the dtypes of what they are for; up and down are best left in float32."""
+    dy, x, u = dy.contiguous(), x.contiguous(), u.contiguous()
+    dx, dup, ddown = torch.empty_like(x), torch.zeros_like(up, dtype=torch.float32), torch.zeros_like(down, dtype=torch.float32)
+    rounded = [weight.to(x.dtype).contiguous() for weight in (up, down)]
+    N, C, H, rows = _check_mlp(x, *rounded, u)
+    assert dy.shape == x.shape and dy.dtype == x.dtype
+    if N > 0:
+        _call(library("mlp").mlp_backward, dy, x, *rounded, u, dx, dup, ddown, N, C, H, rows, max(1, MLP_KEPT // (rows * 4 * (C + H))))
+    return dx, dup.to(up.dtype), ddown.to(down.dtype)
+
+
+def _check_mlp(x: torch.Tensor, up: torch.Tensor, down: torch.Tensor, u: torch.Tensor) -> tuple[int, int, int, int]:
+    """N, C, H, and how many rows are a block: whatever the threads are, so that their number changes no bit of a result."""
+    (H, C), N = up.shape, x.numel() // x.size(-1)
+    assert x.dtype == up.dtype == down.dtype == u.dtype == torch.bfloat16 and C % 16 == H % 16 == 0
+    assert x.size(-1) == C and down.shape == (C, H) and u.shape == (*x.shape[:-1], H)
+    return N, C, H, min(MLP_ROWS, max(32, (N // 8 + 31) // 32 * 32))
+
+
+@mlp.register_fake
+def _(x, up, down):
+    return x.new_empty(x.shape), x.new_empty(*x.shape[:-1], up.size(0))
+
+
+@mlp_backward.register_fake
+def _(dy, x, up, down, u):
+    return x.new_empty(x.shape), up.new_empty(up.shape), down.new_empty(down.shape)
+
+
+def _keep_for_mlp_backward(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs, output[1])
+
+
+def _mlp_gradients(ctx, dy: torch.Tensor, _):
+    return mlp_backward(dy, *ctx.saved_tensors)
+
+
+mlp.register_autograd(_mlp_gradients, setup_context=_keep_for_mlp_backward)
 
 
 # --- Muon ------------------------------------------------------------------------------------------------------------

@@ -4,10 +4,6 @@
 
 #pragma once
 
-#ifdef __AVX512F__
-#include <immintrin.h>
-#endif
-
 #include "cpu_math.h"
 
 namespace c10 {
@@ -69,6 +65,18 @@ void pack_channels(const Matrix& x, int64_t D, int64_t width, bf16* out) {
         for (int64_t p = i < rows ? channels : 0; p < D / 2; p++) pairs[p * width + i] = i < x.rows ? in[i * stride + p] : 0;
 }
 
+// x (rows, D) transposed, (D, width), from its pairs of channels
+void unpack_channels(const bf16* packed, int64_t D, int64_t width, bf16* out) {
+    const uint32_t* pairs = (const uint32_t*)packed;
+    for (int64_t p = 0; p < D / 2; p++) {
+#pragma omp simd
+        for (int64_t i = 0; i < width; i++) {
+            out[2 * p * width + i].bits = uint16_t(pairs[p * width + i]);
+            out[(2 * p + 1) * width + i].bits = uint16_t(pairs[p * width + i] >> 16);
+        }
+    }
+}
+
 // two rows as one row of pairs
 void interleave(const bf16* a, const bf16* b, int64_t n, bf16* out) {
     uint32_t* pairs = (uint32_t*)out;
@@ -86,18 +94,15 @@ void pack_rows(const Matrix& x, int64_t D, int64_t length, bf16* out) {
     }
 }
 
-// xᵀ (D, width) in float32 as the first `rows` rows of D numbers, `stride` apart; put(i, d, number) is what gets stored of it
-template <typename Put>
-void store_transposed(const float* x, int64_t D, int64_t width, int64_t rows, int64_t stride, bf16* out, Put put) {
+// The rows of xᵀ (D, width) in float32: take(i, row) gets each of the first `rows`, and may spoil it
+template <typename Take>
+void for_transposed(const float* x, int64_t D, int64_t width, int64_t rows, Take take) {
     std::vector<float> tile(16 * D);
     for (int64_t first = 0; first < rows; first += 16) {
         for (int64_t d = 0; d + 16 <= D; d += 16) transpose_tile((const uint32_t*)x + d * width + first, width, (uint32_t*)tile.data() + d, D);
         for (int64_t d = D / 16 * 16; d < D; d++)
             for (int64_t i = 0; i < 16; i++) tile[i * D + d] = x[d * width + first + i];
-        for (int64_t i = first; i < std::min(first + 16, rows); i++) {
-#pragma omp simd
-            for (int64_t d = 0; d < D; d++) store(out + i * stride + d, put(i, d, tile[(i - first) * D + d]));
-        }
+        for (int64_t i = first; i < std::min(first + 16, rows); i++) take(i, &tile[(i - first) * D]);
     }
 }
 

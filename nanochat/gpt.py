@@ -91,8 +91,12 @@ class MLP(nn.Module):
         super().__init__()
         self.c_fc = Linear(config.n_embd, 4 * config.n_embd)
         self.c_proj = Linear(4 * config.n_embd, config.n_embd)
+        self.cpu_training = False  # with a kernel of our own; init_weights decides
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.cpu_training:
+            mlp = cpu_kernels.mlp if torch.is_grad_enabled() or torch.compiler.is_compiling() else cpu_kernels.mlp_forward
+            return mlp(x, self.c_fc.weight, self.c_proj.weight)[0]
         return self.c_proj(F.relu(self.c_fc(x)).square())
 
 
@@ -171,6 +175,8 @@ class GPT(nn.Module):
         device = self.get_device()
         self.compute_dtype = compute_dtype(device)
         self.kernel = best_kernel(device, self.compute_dtype)
+        for block in self.transformer.h:
+            block.mlp.cpu_training = device.type == "cpu" and cpu_kernels.mlp_usable(self.compute_dtype, self.config.n_embd)
         self.cos, self.sin = self._rotary_tables(device, self.config.sequence_len)
         # Embeddings are the largest tables and are only looked up. float16 has too little range for what the optimizer does to them.
         storage = torch.float32 if self.compute_dtype == torch.float16 else self.compute_dtype

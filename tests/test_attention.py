@@ -231,7 +231,7 @@ def test_everything_works_without_a_compiler(tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("name", ["attention", "decode", "head", "loss", "muon"])
+@pytest.mark.parametrize("name", ["attention", "decode", "head", "loss", "mlp", "muon"])
 def test_compiled_once_and_kept(name, tmp_path, monkeypatch):
     if cpu_kernels.library(name) is None:
         pytest.skip("no compiler here")

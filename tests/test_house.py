@@ -62,7 +62,7 @@ MAY_IMPORT = {
 # Calls that may stand at the top level of a module: they make a constant out of constants.
 PURE_CALLS = {"re.compile", "frozenset", "dict.fromkeys", "set", "tuple", "Path", "GPTConfig", "Metric", "field", "staticmethod"}
 # Defining an operator is registering it with torch, which is as much as `def` does for a function.
-PURE_CALLS |= {"torch.library.custom_op", "attention.register_autograd"}
+PURE_CALLS |= {"torch.library.custom_op", "attention.register_autograd", "mlp.register_autograd"}
 PURE_CALLS |= {"ConfigDict", "Field", "ServiceError", "Strict", "TypeVar", "model_validator"}
 
 
