@@ -230,21 +230,25 @@ def mlp_backward(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The gradients, in the dtypes of what they are for; up and down are best left in float32."""
     dy, x, u = dy.contiguous(), x.contiguous(), u.contiguous()
-    dx, dup, ddown = torch.empty_like(x), torch.zeros_like(up, dtype=torch.float32), torch.zeros_like(down, dtype=torch.float32)
+    dx, dup, ddown = torch.empty_like(x), up.new_empty(up.shape, dtype=torch.float32), down.new_empty(down.shape, dtype=torch.float32)
     rounded = [weight.to(x.dtype).contiguous() for weight in (up, down)]
     N, C, H, rows = _check_mlp(x, *rounded, u)
     assert dy.shape == x.shape and dy.dtype == x.dtype
-    if N > 0:
-        _call(library("mlp").mlp_backward, dy, x, *rounded, u, dx, dup, ddown, N, C, H, rows, max(1, MLP_KEPT // (rows * 4 * (C + H))))
+    if N == 0:
+        dup.zero_(), ddown.zero_()
+    else:
+        threads = torch.get_num_threads()
+        blocks = threads * max(1, MLP_KEPT // (rows * 4 * (C + H) * threads))
+        _call(library("mlp").mlp_backward, dy, x, *rounded, u, dx, dup, ddown, N, C, H, rows, blocks)
     return dx, dup.to(up.dtype), ddown.to(down.dtype)
 
 
 def _check_mlp(x: torch.Tensor, up: torch.Tensor, down: torch.Tensor, u: torch.Tensor) -> tuple[int, int, int, int]:
     """N, C, H, and how many rows are a block: whatever the threads are, so that their number changes no bit of a result."""
     (H, C), N = up.shape, x.numel() // x.size(-1)
-    assert x.dtype == up.dtype == down.dtype == u.dtype == torch.bfloat16 and C % 16 == H % 16 == 0
+    assert x.device.type == "cpu" and x.dtype == up.dtype == down.dtype == u.dtype == torch.bfloat16 and C % 16 == H % 16 == 0
     assert x.size(-1) == C and down.shape == (C, H) and u.shape == (*x.shape[:-1], H)
-    return N, C, H, min(MLP_ROWS, max(32, (N // 8 + 31) // 32 * 32))
+    return N, C, H, min(MLP_ROWS, max(32, N // 16 // 32 * 32))
 
 
 @mlp.register_fake
@@ -258,11 +262,13 @@ def _(dy, x, up, down, u):
 
 
 def _keep_for_mlp_backward(ctx, inputs, output) -> None:
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # to u: there is none, and as zeros it would be as large as u
     ctx.save_for_backward(*inputs, output[1])
 
 
-def _mlp_gradients(ctx, dy: torch.Tensor, _):
-    return mlp_backward(dy, *ctx.saved_tensors)
+def _mlp_gradients(ctx, dy: torch.Tensor | None, _):
+    return (None, None, None) if dy is None else mlp_backward(dy, *ctx.saved_tensors)
 
 
 mlp.register_autograd(_mlp_gradients, setup_context=_keep_for_mlp_backward)

@@ -8,19 +8,20 @@
 
 namespace {
 
-constexpr int64_t STRIP = 128;  // hidden channels that are met at a time
+constexpr int64_t STRIP = 128;  // hidden channels that are met at a time; of a sum for the weights other channels, too
 
 struct MLP {
-    int64_t N, C, H, width;     // rows, channels, hidden channels; rows in a block, an even number
+    int64_t N, C, H, size;      // rows, channels, hidden channels; rows in a block, an even number
     const bf16 *x, *up, *down;  // (N, C), (H, C), (C, H)
     bf16* u;                    // a (rows, strip) for each block and strip, one after the other
 
-    int64_t blocks() const { return (N + width - 1) / width; }
-    int64_t rows(int64_t block) const { return std::min(width, N - block * width); }
+    int64_t blocks() const { return (N + size - 1) / size; }
+    int64_t rows(int64_t block) const { return std::min(size, N - block * size); }
     int64_t strip(int64_t h) const { return std::min(STRIP, H - h); }
 };
 
-// The weights as second factors, strip by strip. Forward multiplies x and relu² of u with them, backward dy and the gradient to u.
+// The weights as second factors, strip by strip: of what enters the hidden channels and of what leaves them. In forward x meets up and relu² of u meets
+// down, in backward dy meets down and the gradient to u meets up.
 struct Weights {
     std::unique_ptr<bf16[]> in, out;
 
@@ -46,29 +47,30 @@ struct Factors {
     const MLP& mlp;
     std::unique_ptr<bf16[]> a, b;
 
-    Factors(const MLP& mlp, int64_t blocks) : mlp(mlp), a(new bf16[blocks * mlp.width * mlp.C]), b(new bf16[blocks * mlp.width * mlp.H]) {}
+    Factors(const MLP& mlp, int64_t blocks) : mlp(mlp), a(new bf16[blocks * mlp.size * mlp.C]), b(new bf16[blocks * mlp.size * mlp.H]) {}
 
-    bf16* transposed(int64_t block) const { return a.get() + block * mlp.width * mlp.C; }
-    bf16* pairs(int64_t block, int64_t h) const { return b.get() + (block * mlp.H + h) * mlp.width; }
+    bf16* transposed(int64_t block) const { return a.get() + block * mlp.size * mlp.C; }
+    bf16* pairs(int64_t block, int64_t h) const { return b.get() + (block * mlp.H + h) * mlp.size; }
 
-    // columns h … of aᵀb (C, H)
-    void sum_up(int64_t h, int64_t blocks, bool add, float* out) const {
-        const int64_t strip = mlp.strip(h), width = mlp.width;
+    // aᵀb (C, H) from row c and column h on
+    void sum_up(int64_t c, int64_t h, int64_t blocks, bool add, float* out) const {
+        const int64_t strip = mlp.strip(h), size = mlp.size;
         for (int64_t block = 0; block < blocks; block++)
-            product(mlp.C, strip, width, transposed(block), width, pairs(block, h), strip, out + h, mlp.H, add || block > 0);
+            product(std::min(STRIP, mlp.C - c), strip, size, transposed(block) + c * size, size, pairs(block, h), strip, out + c * mlp.H + h, mlp.H,
+                    add || block > 0);
     }
 };
 
 struct Work {  // the working memory of one thread
     const MLP& mlp;
-    std::vector<bf16> hidden, pairs, nothing;
+    std::vector<bf16> hidden, packed, nothing;
     std::vector<float> z, sums;
 
     Work(const MLP& mlp)
-        : mlp(mlp), hidden(mlp.width * STRIP), pairs(mlp.width * mlp.C), nothing(STRIP, bf16{0}), z(mlp.width * STRIP), sums(mlp.width * mlp.C) {}
+        : mlp(mlp), hidden(mlp.size * STRIP), packed(mlp.size * mlp.C), nothing(STRIP, bf16{0}), z(mlp.size * STRIP), sums(mlp.size * mlp.C) {}
 
     void forward(const Weights& weights, int64_t block, bf16* y) {
-        const int64_t C = mlp.C, rows = mlp.rows(block), first = block * mlp.width;
+        const int64_t C = mlp.C, rows = mlp.rows(block), first = block * mlp.size;
         for (int64_t h = 0; h < mlp.H; h += STRIP) {
             const int64_t strip = mlp.strip(h);
             product(rows, strip, C, mlp.x + first * C, C, weights.in.get() + h * C, strip, z.data(), strip);
@@ -86,8 +88,8 @@ struct Work {  // the working memory of one thread
         store_scaled(sums.data(), 1, rows * C, y + first * C);
     }
 
-    void backward(const Weights& weights, int64_t block, const bf16* dy, bf16* dx, const Factors& of_up, const Factors& of_down, int64_t place) {
-        const int64_t C = mlp.C, rows = mlp.rows(block), first = block * mlp.width;
+    void backward(const Weights& weights, int64_t block, const bf16* dy, bf16* dx, Factors& of_up, Factors& of_down, int64_t place) {
+        const int64_t C = mlp.C, rows = mlp.rows(block), first = block * mlp.size;
         transpose({mlp.x + first * C, rows, C}, of_up.transposed(place));
         transpose({dy + first * C, rows, C}, of_down.transposed(place));
         for (int64_t h = 0; h < mlp.H; h += STRIP) {
@@ -102,7 +104,7 @@ struct Work {  // the working memory of one thread
     // z, the gradient to relu² of u, becomes that to u: as rows and as pairs of them, and relu² of u as pairs. Rows that there are not are zeros.
     void differentiate(int64_t first, int64_t rows, int64_t h, int64_t strip, uint32_t* gradients, uint32_t* squares) {
         const bf16* u = mlp.u + first * mlp.H + h * rows;
-        for (int64_t i = 0; i < mlp.width; i += 2) {
+        for (int64_t i = 0; i < mlp.size; i += 2) {
             const bf16* ua = i < rows ? u + i * strip : nothing.data();
             const bf16* ub = i + 1 < rows ? u + (i + 1) * strip : nothing.data();
             const float *za = &z[i * strip], *zb = za + strip;
@@ -123,8 +125,8 @@ struct Work {  // the working memory of one thread
     static floats slope(floats active, floats z) { return active == 0 ? floats{} : (active + active) * z; }  // whatever z is
 
     void transpose(const Matrix& x, bf16* out) {
-        pack_channels(x, mlp.C, mlp.width, pairs.data());
-        unpack_channels(pairs.data(), mlp.C, mlp.width, out);
+        pack_channels(x, mlp.C, mlp.size, packed.data());
+        unpack_channels(packed.data(), mlp.C, mlp.size, out);
     }
 };
 
@@ -139,8 +141,8 @@ void transpose_all(const float* x, int64_t rows, int64_t columns, float* out) {
 
 extern "C" int mlp_usable() { return products_work(); }
 
-extern "C" void mlp_forward(const bf16* x, const bf16* up, const bf16* down, bf16* u, bf16* y, int64_t N, int64_t C, int64_t H, int64_t width) {
-    const MLP mlp{N, C, H, width, x, up, down, u};
+extern "C" void mlp_forward(const bf16* x, const bf16* up, const bf16* down, bf16* u, bf16* y, int64_t N, int64_t C, int64_t H, int64_t size) {
+    const MLP mlp{N, C, H, size, x, up, down, u};
     const Weights weights(mlp, true);
 #pragma omp parallel
     {
@@ -152,11 +154,11 @@ extern "C" void mlp_forward(const bf16* x, const bf16* up, const bf16* down, bf1
 }
 
 extern "C" void mlp_backward(const bf16* dy, const bf16* x, const bf16* up, const bf16* down, bf16* u, bf16* dx, float* dup, float* ddown, int64_t N,
-                             int64_t C, int64_t H, int64_t width, int64_t at_once) {
-    const MLP mlp{N, C, H, width, x, up, down, u};
+                             int64_t C, int64_t H, int64_t size, int64_t at_once) {
+    const MLP mlp{N, C, H, size, x, up, down, u};
     const Weights weights(mlp, false);
     at_once = std::min(at_once, mlp.blocks());
-    const Factors of_up(mlp, at_once), of_down(mlp, at_once);
+    Factors of_up(mlp, at_once), of_down(mlp, at_once);
     std::unique_ptr<float[]> transposed(new float[C * H]);
 #pragma omp parallel
     {
@@ -165,11 +167,12 @@ extern "C" void mlp_backward(const bf16* dy, const bf16* x, const bf16* up, cons
             const int64_t count = std::min(at_once, mlp.blocks() - begin);
 #pragma omp for schedule(dynamic)
             for (int64_t block = 0; block < count; block++) work.backward(weights, begin + block, dy, dx, of_up, of_down, block);
-#pragma omp for
-            for (int64_t h = 0; h < H; h += STRIP) {
-                of_up.sum_up(h, count, begin > 0, transposed.get());
-                of_down.sum_up(h, count, begin > 0, ddown);
-            }
+#pragma omp for collapse(2)
+            for (int64_t h = 0; h < H; h += STRIP)
+                for (int64_t c = 0; c < C; c += STRIP) {
+                    of_up.sum_up(c, h, count, begin > 0, transposed.get());
+                    of_down.sum_up(c, h, count, begin > 0, ddown);
+                }
         }
         at::native::cpublas::brgemm_release(true);
     }

@@ -4,7 +4,7 @@
 
 #pragma once
 
-#include "cpu_math.h"
+#include "cpu_vectors.h"
 
 namespace c10 {
 struct BFloat16;
@@ -66,7 +66,7 @@ void pack_channels(const Matrix& x, int64_t D, int64_t width, bf16* out) {
 }
 
 // x (rows, D) transposed, (D, width), from its pairs of channels
-void unpack_channels(const bf16* packed, int64_t D, int64_t width, bf16* out) {
+inline void unpack_channels(const bf16* packed, int64_t D, int64_t width, bf16* out) {
     const uint32_t* pairs = (const uint32_t*)packed;
     for (int64_t p = 0; p < D / 2; p++) {
 #pragma omp simd
