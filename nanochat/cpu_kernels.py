@@ -25,7 +25,7 @@ HEAD_BLOCK = 3 * 2**15  # numbers of x in a block of rows, which stays in a core
 HEAD_KEPT = 64 << 20  # bytes of gradients to logits that wait to be summed up for the weights; a block for each thread, whatever that takes
 
 MLP_ROWS = 128  # in a block, if there are enough
-MLP_KEPT = 16 << 20  # bytes of factors of the weights' gradients that wait to be summed up
+MLP_KEPT = 8 << 20  # bytes of factors of the weights' gradients that wait to be summed up
 
 
 @functools.cache
