@@ -4,7 +4,7 @@ largest value at the end of the range. Twice the speed of bfloat16 on Hopper and
 import torch
 
 from nanochat.common import UserError
-from nanochat.gpt import GPT, Linear
+from nanochat.gpt import GPT, MLP, Linear
 
 RECIPES = ("tensorwise", "rowwise")  # one scale for a matrix: fast; one for each row: closer, and slower
 SMALLEST = 128  # a product with a dimension below this is over before its inputs are converted
@@ -34,6 +34,8 @@ def convert_to_fp8(model: GPT, recipe: str) -> int:
             rows, columns = child.weight.shape if type(child) is Linear else (0, 0)
             if min(rows, columns) >= SMALLEST and rows % 16 == columns % 16 == 0:  # what the kernels ask for
                 setattr(module, name, Float8Linear(child, recipe))
+                if isinstance(module, MLP):
+                    module.cpu_training = False  # which would pass its layers by
                 count += 1
     return count
 

@@ -181,6 +181,8 @@ def test_sizes_that_the_kernel_does_not_take():
 def test_a_model_learns_as_in_bf16(monkeypatch, products, recipe):
     plain, model = model_like(monkeypatch), model_like(monkeypatch)
     convert_to_fp8(model, recipe)
+    for block in plain.transformer.h:
+        block.mlp.cpu_training = False  # so that both, when evaluated, compute alike
     idx = torch.randint(300, (2, 32), generator=torch.Generator().manual_seed(0))
     loss, expected = model(idx, idx.roll(-1)), plain(idx, idx.roll(-1))
     loss.backward()
